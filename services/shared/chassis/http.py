@@ -1,0 +1,259 @@
+"""The HTTP edge that every service wears: error objects, health, metrics, request ids, bounded bodies, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+from opentelemetry import propagate, trace
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.shared.chassis.logging import configure_logging
+from services.shared.chassis.settings import ServiceSettings
+from services.shared.chassis.telemetry import HttpMetrics, configure_tracing, tracer
+from services.shared.contracts.errors import (
+    AgentFluxError,
+    DeadlineExceeded,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    RequestTooLarge,
+)
+
+log = structlog.get_logger()
+
+Check = Callable[[], Awaitable[str | None]]
+"""A readiness check: None when the dependency is well, else one sentence that says what is wrong."""
+
+# Longer than any dependency may take to say that it is well; /readyz itself has to answer quickly.
+CHECK_TIMEOUT_S = 2.0
+
+
+def install_edge(
+    app: FastAPI,
+    settings: ServiceSettings,
+    *,
+    required: Mapping[str, Check] | None = None,
+    optional: Mapping[str, Check] | None = None,
+) -> HttpMetrics:
+    """Puts the edge around `app`: /livez, /readyz, /metrics, error objects and the `Edge` middleware.
+
+    /readyz is 503 while a `required` dependency is unwell; an `optional` one shows as degraded and stays 200.
+    """
+    metrics = HttpMetrics()
+    app.add_middleware(Edge, settings=settings, metrics=metrics)
+    app.add_exception_handler(AgentFluxError, _handle_error)
+    app.add_exception_handler(RequestValidationError, _handle_validation)
+    app.add_exception_handler(HTTPException, _handle_http)
+
+    @app.get("/livez", include_in_schema=False)
+    async def livez() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> JSONResponse:
+        wanted, spare = await asyncio.gather(_run_checks(required or {}), _run_checks(optional or {}))
+        status = "unready" if any(wanted.values()) else "degraded" if any(spare.values()) else "ready"
+        checks = {name: reason or "ok" for name, reason in {**wanted, **spare}.items()}
+        return JSONResponse({"status": status, "checks": checks}, 503 if status == "unready" else 200)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics_page() -> Response:
+        return PlainTextResponse(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return metrics
+
+
+async def _run_checks(checks: Mapping[str, Check]) -> dict[str, str | None]:
+    async def run(check: Check) -> str | None:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                return await check()
+        except TimeoutError:
+            return f"no answer within {CHECK_TIMEOUT_S:g} s"
+        except AgentFluxError as error:
+            return error.message
+
+    return dict(zip(checks, await asyncio.gather(*(run(check) for check in checks.values())), strict=True))
+
+
+def error_response(error: AgentFluxError) -> JSONResponse:
+    """The reply for an error: the OpenAI error object, with the headers that make client SDKs retry rightly."""
+    headers = {"x-should-retry": "true" if error.retry_after is not None else "false"}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after))
+        headers["retry-after-ms"] = str(int(error.retry_after * 1000))
+    return JSONResponse(error.envelope(), error.status, headers)
+
+
+async def _handle_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AgentFluxError)
+    log.warning("request failed", code=error.code, status=error.status, error=error.message)
+    return error_response(error)
+
+
+async def _handle_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return await _handle_error(request, InvalidRequest(f"the body is not valid JSON: {first['ctx']['error']}"))
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    return await _handle_error(request, InvalidRequest(f"{where or 'body'}: {first['msg']}", param=where or None))
+
+
+async def _handle_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 405:
+        response = await _handle_error(request, MethodNotAllowed(f"{request.method} is not possible on {path}"))
+        response.headers.update(error.headers or {})
+        return response
+    if error.status_code == 404:
+        return await _handle_error(request, NotFound(f"there is no {request.method} {path} here"))
+    return await _handle_error(request, InvalidRequest(str(error.detail)))
+
+
+class Edge:
+    """ASGI middleware around one request: request id, span, bounded body, metrics, and the cancellation scope.
+
+    When the client leaves, the handler is cancelled, and with it every request that it is awaiting.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: ServiceSettings, metrics: HttpMetrics) -> None:
+        self.app = app
+        self.settings = settings
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        exchange = _Exchange(send, headers.get("x-request-id", "")[:128] or uuid.uuid4().hex)
+        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
+        with (
+            tracer.start_as_current_span(
+                f"{scope['method']} {scope['path']}", context=propagate.extract(headers), kind=trace.SpanKind.SERVER
+            ),
+            self.metrics.inflight.track_inprogress(),
+        ):
+            try:
+                await self._serve(scope, receive, exchange)
+            finally:
+                # Only routes that exist become label values: a scanner must not create series.
+                route = getattr(scope.get("route"), "path", "other")
+                self.metrics.duration.labels(route, exchange.status).observe(time.perf_counter() - exchange.started)
+                if exchange.left_early:
+                    self.metrics.cancelled.labels(route).inc()
+
+    async def _serve(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+        try:
+            body = await self._read_body(receive)
+            if body is None:
+                exchange.left_early = True
+                return
+            await self._run_until_disconnect(scope, receive, exchange, body)
+        except AgentFluxError as error:
+            await self._send_error(scope, receive, exchange, error)
+        except Exception:
+            log.exception("unhandled error", path=scope["path"])
+            error = AgentFluxError(f"internal error; the logs have it under request id {exchange.request_id}")
+            await self._send_error(scope, receive, exchange, error)
+
+    async def _read_body(self, receive: Receive) -> bytes | None:
+        """The whole body, or None when the client left before sending it."""
+        limit = self.settings.max_body_bytes
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.settings.body_timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    body += message.get("body", b"")
+                    if len(body) > limit:
+                        raise RequestTooLarge(f"the body is larger than {limit} bytes (setting max_body_bytes)")
+                    if not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the body did not arrive within {self.settings.body_timeout_s:g} s") from None
+
+    async def _run_until_disconnect(self, scope: Scope, receive: Receive, exchange: _Exchange, body: bytes) -> None:
+        unread = [body]
+        gone = anyio.Event()
+        failure: Exception | None = None
+
+        async def replay() -> Message:
+            if unread:
+                return {"type": "http.request", "body": unread.pop(), "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async with anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                exchange.left_early = not exchange.complete
+                gone.set()
+                group.cancel_scope.cancel()
+
+            group.start_soon(watch)
+            try:
+                await self.app(scope, replay, exchange.send)
+            except Exception as error:
+                failure = error
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _send_error(self, scope: Scope, receive: Receive, exchange: _Exchange, error: AgentFluxError) -> None:
+        if not exchange.headers_sent:
+            await error_response(error)(scope, receive, exchange.send)
+
+
+class _Exchange:
+    """One request's reply, watched on its way out."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.started = time.perf_counter()
+        self.status = "none"
+        self.headers_sent = False
+        self.complete = False
+        self.left_early = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = str(message["status"])
+            self.headers_sent = True
+            took_ms = int((time.perf_counter() - self.started) * 1000)
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self.request_id.encode("latin-1")),
+                (b"openai-processing-ms", str(took_ms).encode()),
+            ]
+        elif message["type"] == "http.response.body" and not message.get("more_body"):
+            self.complete = True
+        await self._send(message)
+
+
+def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
+    """Runs one service until SIGTERM, then lets requests in flight finish for `drain_timeout_s`."""
+    configure_logging(service, settings.log_level)
+    configure_tracing(service, settings.otlp_endpoint)
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    drain = math.ceil(settings.drain_timeout_s)
+    uvicorn.run(app, host=settings.host, port=settings.port, timeout_graceful_shutdown=drain, **options)

@@ -1,0 +1,103 @@
+"""The one place where our services make HTTP requests: pooled, with deadlines, trace headers, and errors of ours."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+import structlog
+from opentelemetry import propagate
+
+from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, Unavailable, UpstreamError, error_from
+
+
+class HttpClient:
+    """JSON requests to one service.
+
+    `base_url` is `http://host:port`, or `unix:/path` for a service on a unix socket. Cancelling a call closes its
+    connection, which is how the other side learns of it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        service: str,
+        timeout_s: float,
+        unavailable: type[Unavailable] = Unavailable,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.service = service
+        self.base_url = base_url
+        self._unavailable = unavailable
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        if base_url.startswith("unix:"):
+            transport = httpx.AsyncHTTPTransport(uds=base_url.removeprefix("unix:"), limits=limits)
+            base_url = f"http://{service}"
+        # Connecting is local and quick or does not happen; the deadline is for the answer.
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
+        self._client = httpx.AsyncClient(base_url=base_url, timeout=timeout, limits=limits, transport=transport, trust_env=False)
+
+    async def aclose(self) -> None:
+        """Closes the connection pool."""
+        await self._client.aclose()
+
+    async def get(self, path: str) -> Any:
+        """The JSON body of a GET."""
+        async with self._exchange("GET", path) as response:
+            return self._parse(response, await response.aread())
+
+    async def post(self, path: str, body: Any) -> Any:
+        """The JSON body of the reply to a POST of `body` as JSON."""
+        async with self._exchange("POST", path, content=orjson.dumps(body)) as response:
+            return self._parse(response, await response.aread())
+
+    async def delete(self, path: str) -> None:
+        """A DELETE whose reply has no body."""
+        async with self._exchange("DELETE", path):
+            pass
+
+    async def stream_lines(self, path: str, body: Any) -> AsyncIterator[str]:
+        """The lines of the reply to a POST, as they arrive."""
+        async with self._exchange("POST", path, content=orjson.dumps(body)) as response:
+            async for line in response.aiter_lines():
+                yield line
+
+    @asynccontextmanager
+    async def _exchange(self, method: str, path: str, *, content: bytes | None = None) -> AsyncIterator[httpx.Response]:
+        headers = {"content-type": "application/json"}
+        propagate.inject(headers)
+        if request_id := structlog.contextvars.get_contextvars().get("request_id"):
+            headers["x-request-id"] = request_id
+        try:
+            async with self._client.stream(method, path, content=content, headers=headers) as response:
+                if response.status_code >= 400:
+                    raise self._error(response.status_code, await response.aread())
+                yield response
+        except httpx.TimeoutException as error:
+            if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
+                raise self._unavailable(f"{self.service} at {self.base_url} does not accept connections") from error
+            raise DeadlineExceeded(f"{self.service} did not answer {path} in time") from error
+        except httpx.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise self._unavailable(f"{self.service} at {self.base_url} cannot be reached or went away: {reason}") from error
+
+    def _error(self, status: int, content: bytes) -> AgentFluxError:
+        try:
+            body: object = orjson.loads(content)
+        except orjson.JSONDecodeError:
+            body = content.decode("utf-8", "replace")
+        if status == 503 and not (isinstance(body, dict) and isinstance(body.get("error"), dict) and body["error"].get("code")):
+            return self._unavailable(f"{self.service} says it cannot serve now: {body!r:.300}")
+        return error_from(status, body, service=self.service)
+
+    def _parse(self, response: httpx.Response, content: bytes) -> Any:
+        if response.status_code == 204:
+            return None
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise UpstreamError(f"{self.service} answered {response.status_code} with a body that is not JSON") from error

@@ -1,0 +1,68 @@
+"""What the services ask of the engine: scores, samples, constrained text, and plain chat. The wire is vLLM's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol
+
+from pydantic import BaseModel
+
+from services.shared.contracts.tools import JsonObject
+from services.shared.contracts.usage import Usage
+
+
+class Scores(BaseModel):
+    """Log-probabilities of the next token: `logprobs[i][t]` for prompt `i` and token id `t`, natural log, before any
+    temperature, mask or renormalising."""
+
+    logprobs: list[dict[int, float]]
+    usage: Usage = Usage()
+
+
+class Completion(BaseModel):
+    """One continuation of a prompt."""
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+
+
+class Completions(BaseModel):
+    """The `n` continuations of one prompt."""
+
+    choices: list[Completion]
+    usage: Usage = Usage()
+
+
+class CompletionRequest(BaseModel):
+    """Continue `prompt` (token ids). With `schema` every continuation is a JSON text of that schema, without whitespace
+    between its parts. `stop` strings are not part of the text."""
+
+    model: str
+    prompt: list[int]
+    max_tokens: int
+    n: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: list[str] = []
+    json_schema: JsonObject | None = None
+    priority: int = 0
+
+
+class Engine(Protocol):
+    """The base model and its adapters, served.
+
+    Every method raises EngineUnavailable, DeadlineExceeded, ContextLengthExceeded or InvalidRequest.
+    """
+
+    async def score(self, model: str, prompts: list[list[int]], token_ids: list[int], *, priority: int = 0) -> Scores: ...
+
+    async def complete(self, request: CompletionRequest) -> Completions: ...
+
+    async def chat(self, body: JsonObject) -> JsonObject: ...
+
+    def stream_chat(self, body: JsonObject) -> AsyncIterator[JsonObject]: ...
+
+    async def context_length(self) -> int: ...
+
+    async def models(self) -> list[str]: ...
