@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -60,7 +60,7 @@ class HttpClient:
         async with self._exchange("DELETE", path):
             pass
 
-    async def stream_lines(self, path: str, body: Any) -> AsyncIterator[str]:
+    async def stream_lines(self, path: str, body: Any) -> AsyncGenerator[str]:
         """The lines of the reply to a POST, as they arrive."""
         async with self._exchange("POST", path, content=orjson.dumps(body)) as response:
             async for line in response.aiter_lines():

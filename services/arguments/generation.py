@@ -1,0 +1,118 @@
+"""Writes the arguments of a chosen tool: forced prefix, constrained decoding, validation, one retry that shows the reason."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from services.arguments.validation import grammar_schema, problem
+from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
+from services.shared.contracts.engine import Completion, CompletionRequest, Engine
+from services.shared.contracts.errors import ArgumentsInvalid, ContextLengthExceeded, InvalidRequest, InvalidToolSchema
+from services.shared.contracts.prompts import PromptRenderer
+from services.shared.contracts.schemas import compiled_schema
+from services.shared.contracts.tools import JsonObject, Tool
+from services.shared.contracts.usage import Usage
+
+# The turn is decided and its caller waits: first in the engine's queue.
+PRIORITY = 0
+ATTEMPTS = 2
+
+
+class Writer:
+    """Implements the `ArgumentGenerator` Protocol on an engine."""
+
+    def __init__(self, engine: Engine, renderer: PromptRenderer, *, model: str, max_tokens: int) -> None:
+        self._engine = engine
+        self._renderer = renderer
+        self._model = model
+        self._max_tokens = max_tokens
+
+    async def generate(self, request: ArgumentsRequest) -> GeneratedArguments:
+        """Writes arguments that satisfy the tool's schema.
+
+        Raises:
+            InvalidRequest: the tool is not among the tools.
+            InvalidToolSchema, ArgumentsInvalid, ContextLengthExceeded: as the names say.
+        """
+        started = time.perf_counter()
+        tool = _chosen(request)
+        compiled_schema(tool)
+        if not tool.has_parameters:
+            return GeneratedArguments(arguments="{}", attempts=0, adapter=self._model)
+        messages, usage, reason = request.messages, Usage(), ""
+        for attempt in range(1, ATTEMPTS + 1):
+            written, cost = await self._write(request, tool, messages)
+            usage += cost
+            reason = problem(tool, written.text) or ""
+            cut_by_caller = written.finish_reason == "length" and request.max_tokens is not None
+            if not reason or cut_by_caller:
+                return GeneratedArguments(
+                    arguments=written.text,
+                    finish_reason="length" if reason else "stop",
+                    attempts=attempt,
+                    adapter=self._model,
+                    usage=usage,
+                    timings={"arguments_s": time.perf_counter() - started},
+                )
+            if written.finish_reason == "length":
+                reason = f"longer than {self._max_tokens} tokens (setting max_tokens of the argument service): {reason}"
+            messages = [*messages, *_shown_failure(tool, written.text, reason)]
+        raise ArgumentsInvalid(
+            f"the model wrote arguments for tool {tool.name!r} that do not satisfy its schema, {ATTEMPTS} times; "
+            f"the last reason: {reason}. Check that the schema can be satisfied.",
+            param="tools",
+        )
+
+    async def _write(self, request: ArgumentsRequest, tool: Tool, messages: list[JsonObject]) -> tuple[Completion, Usage]:
+        prompt = await asyncio.to_thread(self._prompt, request, tool, messages)
+        room = await self._engine.context_length() - len(prompt)
+        if room < 1:
+            raise ContextLengthExceeded(
+                f"tools and messages are {len(prompt)} tokens; no room is left in this model's context for the arguments of "
+                f"tool {tool.name!r}. Shorten the conversation or the tool descriptions.",
+                param="messages",
+            )
+        completion = CompletionRequest(
+            model=self._model,
+            prompt=prompt,
+            max_tokens=min(room, request.max_tokens or self._max_tokens),
+            temperature=request.temperature or 0.0,
+            top_p=request.top_p or 1.0,
+            seed=request.seed,
+            json_schema=grammar_schema(tool),
+            priority=PRIORITY,
+        )
+        try:
+            reply = await self._engine.complete(completion)
+        except ContextLengthExceeded:
+            raise
+        except InvalidRequest as error:
+            # The prompt is ours and fits, so what the engine refuses is the grammar of this schema.
+            raise InvalidToolSchema(
+                f"the engine cannot follow the schema of tool {tool.name!r}: {error.message}", param="tools"
+            ) from error
+        return reply.choices[0], reply.usage
+
+    def _prompt(self, request: ArgumentsRequest, tool: Tool, messages: list[JsonObject]) -> list[int]:
+        return self._renderer.arguments_prompt(self._renderer.prefix(messages, request.tools), tool.name)
+
+
+def _chosen(request: ArgumentsRequest) -> Tool:
+    for tool in request.tools:
+        if tool.name == request.tool:
+            return tool
+    raise InvalidRequest(f"tool {request.tool!r} is not among the tools {[tool.name for tool in request.tools]}", param="tool")
+
+
+def _shown_failure(tool: Tool, text: str, reason: str) -> list[JsonObject]:
+    """The failed try as a turn of the conversation, so that the second try can read what was wrong with it.
+
+    The text goes in as a JSON string, because it may be cut and then is no JSON that a template could print.
+    """
+    call = {"id": "retry", "type": "function", "function": {"name": tool.name, "arguments": text}}
+    advice = f"Error: the arguments are invalid: {reason}. Call {tool.name} again with corrected arguments."
+    return [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "retry", "name": tool.name, "content": advice},
+    ]

@@ -1,0 +1,119 @@
+"""One request, step by step: route, look back, select, answer or act."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+
+from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.loops import LoopGuard, blocked_answer, conversation_of, guard, made_calls, own_standings
+from services.gateway.requests import ChatRequest
+from services.gateway.routing import PassThrough, ToolRoute, route
+from services.gateway.toolsets import Catalogue
+from services.shared.contracts.arguments import ArgumentGenerator, ArgumentsRequest
+from services.shared.contracts.calls import CallMemory, Ladder, LookBack, Standing
+from services.shared.contracts.engine import Engine
+from services.shared.contracts.errors import AgentFluxError
+from services.shared.contracts.selection import Selection, SelectionRequest, ToolSelector
+from services.shared.contracts.tools import JsonObject
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The services a turn passes through. Knows their Protocols, not what stands behind them."""
+
+    engine: Engine
+    selector: ToolSelector
+    arguments: ArgumentGenerator
+    memory: CallMemory
+    catalogue: Catalogue
+    ladder: Ladder
+
+    async def run(self, request: ChatRequest) -> AsyncIterator[Event]:
+        """The events of one turn, in order; errors are raised where they happen."""
+        match route(request):
+            case PassThrough():
+                async for event in self._answer(request, request.messages):
+                    yield event
+            case ToolRoute() as tools:
+                async for event in self._decide(request, tools):
+                    yield event
+
+    async def _decide(self, request: ChatRequest, tools: ToolRoute) -> AsyncIterator[Event]:
+        loops = await self._look_back(request)
+        candidates = [name for name in tools.candidates if request.choice.forced or name not in loops.withdrawn]
+        if loops.blocked or not (candidates or tools.may_answer):
+            log.warning("loop stopped", withdrawn=sorted(loops.withdrawn), blocked=len(loops.blocked))
+            yield Stopped(blocked_answer((loops.blocked or loops.repeated)[0]))
+            return
+        messages = [*request.messages, loops.note] if loops.note else request.messages
+        selection = await self._select(request, messages, candidates, may_answer=tools.may_answer)
+        yield Selected(selection, self.catalogue.toolset_of(request.tools))
+        if selection.tool is None:
+            async for event in self._answer(request, messages):
+                yield event
+            return
+        yield CallOpened(call_id=f"call_{uuid.uuid4().hex[:24]}", tool=selection.tool)
+        yield CallWritten(await self.arguments.generate(_arguments_request(request, messages, selection.tool)))
+
+    async def _look_back(self, request: ChatRequest) -> LoopGuard:
+        """The ladder's demands: from the request's own history, and from what the call cache remembers beyond it."""
+        calls = made_calls(request.messages)
+        standings = own_standings(calls, self.ladder)
+        conversation = conversation_of(request.messages, request.session, request.user)
+        if calls and conversation:
+            remembered = await self._remembered(LookBack(conversation=conversation, calls=calls))
+            standings = [*remembered, *(own for own in standings if own.call_key not in {r.call_key for r in remembered})]
+        return guard(standings)
+
+    async def _remembered(self, look_back: LookBack) -> list[Standing]:
+        try:
+            return (await self.memory.look_back(look_back)).standings
+        except AgentFluxError as error:
+            log.warning("call cache left out", error=error.message)
+            return []
+
+    async def _select(
+        self, request: ChatRequest, messages: list[JsonObject], candidates: list[str], *, may_answer: bool
+    ) -> Selection:
+        selection = await self.selector.select(
+            SelectionRequest(
+                tools=request.tools, candidates=candidates, messages=messages, may_answer=may_answer, seed=request.seed
+            )
+        )
+        log.info("selected", tool=selection.tool, margin=round(selection.margin, 4), adapter=selection.adapter)
+        return selection
+
+    async def _answer(self, request: ChatRequest, messages: list[JsonObject]) -> AsyncIterator[Event]:
+        """The base model answers in text; an answer ends the turn, so its calls are forgotten."""
+        if conversation := conversation_of(request.messages, request.session, request.user):
+            await self._forget(conversation)
+        body = {**request.relayed, "model": self.catalogue.base_model, "messages": messages}
+        if request.stream:
+            async for chunk in self.engine.stream_chat(body):
+                yield AnswerChunk(chunk)
+        else:
+            yield Answered(await self.engine.chat(body))
+
+    async def _forget(self, conversation: str) -> None:
+        try:
+            await self.memory.clear(conversation)
+        except AgentFluxError as error:
+            log.warning("call cache not cleared", error=error.message)
+
+
+def _arguments_request(request: ChatRequest, messages: list[JsonObject], tool: str) -> ArgumentsRequest:
+    return ArgumentsRequest(
+        tool=tool,
+        tools=request.tools,
+        messages=messages,
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seed=request.seed,
+    )

@@ -1,0 +1,190 @@
+"""What a chat completion request asks for: the fields we act on, checked, and the rest as the engine may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.shared.contracts.errors import InvalidRequest, InvalidToolSchema
+from services.shared.contracts.messages import normalised
+from services.shared.contracts.schemas import compiled_schema
+from services.shared.contracts.tools import JsonObject, Tool
+
+MAX_TOOLS = 128
+
+# Fields of an OpenAI chat request that the base model's answer may depend on. Other fields are accepted and have no effect.
+RELAYED = (
+    "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "n", "presence_penalty",
+    "response_format", "seed", "stop", "temperature", "top_logprobs", "top_p",
+)  # fmt: skip
+
+
+class StreamOptions(BaseModel):
+    """`stream_options` of a streamed request."""
+
+    include_usage: bool = False
+
+
+class ChatBody(BaseModel):
+    """A chat completion request as it arrives; unknown fields are accepted."""
+
+    model_config = ConfigDict(extra="allow", strict=False)
+
+    model: str = Field(min_length=1)
+    messages: list[Any] = Field(min_length=1)
+    tools: list[Any] | None = None
+    tool_choice: str | JsonObject | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: int | None = Field(default=None, ge=1, le=128)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = None
+    response_format: JsonObject | None = None
+    user: str | None = None
+    prompt_cache_key: str | None = None
+    functions: Any = None
+    function_call: Any = None
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """How free the choice is: whether text may be the answer, and which tools may be called (None: all)."""
+
+    may_call: bool = True
+    may_answer: bool = True
+    names: tuple[str, ...] | None = None
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A chat completion request, understood."""
+
+    model: str
+    messages: list[JsonObject]
+    tools: list[Tool]
+    choice: ToolChoice
+    stream: bool
+    include_usage: bool
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    user: str
+    session: str | None
+    relayed: JsonObject = field(repr=False)
+
+
+def understood(body: ChatBody, *, default_tools: Sequence[Tool], session: str | None) -> ChatRequest:
+    """The request with tools, choice and messages checked; `default_tools` stand in where the request brings none.
+
+    Raises:
+        InvalidRequest: naming the field, what it holds, and what is possible.
+    """
+    if body.functions is not None or body.function_call is not None:
+        raise InvalidRequest(
+            "`functions` and `function_call` are not supported; send `tools` and `tool_choice`", param="functions"
+        )
+    tools = _tools(body.tools) if body.tools else list(default_tools)
+    choice = _choice(body.tool_choice, tools)
+    if tools and choice.may_call and (body.n or 1) > 1:
+        raise InvalidRequest("`n` larger than 1 is not possible together with tools; send the request n times", param="n")
+    max_tokens = body.max_completion_tokens or body.max_tokens
+    relayed = body.model_dump(include=set(RELAYED), exclude_none=True)
+    relayed.pop("max_completion_tokens", None)
+    if max_tokens:
+        relayed["max_tokens"] = max_tokens
+    return ChatRequest(
+        model=body.model,
+        messages=normalised(body.messages),
+        tools=tools,
+        choice=choice,
+        stream=bool(body.stream),
+        include_usage=bool(body.stream_options and body.stream_options.include_usage),
+        max_tokens=max_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        seed=body.seed,
+        user=body.user or "",
+        session=session or body.prompt_cache_key,
+        relayed=relayed,
+    )
+
+
+def _tools(entries: list[Any]) -> list[Tool]:
+    if len(entries) > MAX_TOOLS:
+        raise InvalidRequest(f"{len(entries)} tools were sent; at most {MAX_TOOLS} are possible", param="tools")
+    tools: list[Tool] = []
+    for index, entry in enumerate(entries):
+        tool = _tool(entry, f"tools.{index}")
+        if any(tool.name == other.name for other in tools):
+            raise InvalidRequest(
+                f"tools.{index}: a second tool is called {tool.name!r}; names have to differ", param=f"tools.{index}"
+            )
+        tools.append(tool)
+    return tools
+
+
+def _tool(entry: Any, where: str) -> Tool:
+    function = entry.get("function") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or entry.get("type") != "function" or not isinstance(function, dict):
+        kind = entry.get("type") if isinstance(entry, dict) else entry
+        raise InvalidRequest(f"{where} is of type {kind!r}; tools have type 'function' and a `function`", param=where)
+    name, parameters = function.get("name"), function.get("parameters")
+    if not isinstance(name, str) or not 0 < len(name) <= 128 or not name.isprintable():
+        raise InvalidRequest(f"{where}.function.name is {name!r}; a name has 1 to 128 printable characters", param=where)
+    if parameters is not None and not isinstance(parameters, dict):
+        raise InvalidToolSchema(
+            f"the parameters of tool {name!r} are {type(parameters).__name__}, not a JSON Schema object",
+            param=f"{where}.function.parameters",
+        )
+    tool = Tool(name=name, description=str(function.get("description") or ""), strict=function.get("strict"))
+    if parameters:
+        tool = tool.model_copy(update={"parameters": parameters})
+    try:
+        compiled_schema(tool)
+    except InvalidToolSchema as error:
+        raise InvalidToolSchema(error.message, param=f"{where}.function.parameters") from error
+    return tool
+
+
+def _choice(choice: str | JsonObject | None, tools: Sequence[Tool]) -> ToolChoice:
+    if choice is None or choice == "auto":
+        return ToolChoice()
+    if choice == "none":
+        return ToolChoice(may_call=False)
+    mode: Any = choice if isinstance(choice, str) else choice.get("type")
+    if mode not in ("required", "function", "allowed_tools"):
+        raise InvalidRequest(
+            f"tool_choice is {choice!r}; it is 'none', 'auto', 'required', or an object of type 'function' or 'allowed_tools'",
+            param="tool_choice",
+        )
+    if not tools:
+        raise InvalidRequest("tool_choice asks for a tool, but the request has no tools", param="tool_choice")
+    if isinstance(choice, str):
+        return ToolChoice(may_answer=False)
+    if mode == "function":
+        return ToolChoice(may_answer=False, names=_known([choice], tools), forced=True)
+    allowed = choice.get("allowed_tools", choice)
+    entries = allowed.get("tools") if isinstance(allowed, dict) else None
+    if not isinstance(entries, list) or not entries or allowed.get("mode") not in ("auto", "required"):
+        raise InvalidRequest("tool_choice.allowed_tools needs `mode` ('auto' or 'required') and `tools`", param="tool_choice")
+    return ToolChoice(may_answer=allowed["mode"] == "auto", names=_known(entries, tools))
+
+
+def _known(entries: list[Any], tools: Sequence[Tool]) -> tuple[str, ...]:
+    names = [tool.name for tool in tools]
+    wanted: list[str] = []
+    for entry in entries:
+        function = entry.get("function", entry) if isinstance(entry, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if name not in names:
+            raise InvalidRequest(f"tool_choice names {name!r}, which is not among the tools {names}", param="tool_choice")
+        wanted.append(name)
+    return tuple(wanted)

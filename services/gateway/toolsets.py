@@ -1,0 +1,71 @@
+"""The registered toolsets: which names clients may use as a model, and the tools that come with them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.shared.contracts.errors import ModelNotFound
+from services.shared.contracts.tools import Tool, tools_digest
+
+
+@dataclass(frozen=True)
+class Toolset:
+    """A registered toolset with the tools that its lock pinned."""
+
+    name: str
+    tools: Sequence[Tool]
+    digest: str
+
+
+class Catalogue:
+    """The base model and the toolsets, by the names that a request may give as `model`."""
+
+    def __init__(self, base_model: str, toolsets: Sequence[Toolset]) -> None:
+        self.base_model = base_model
+        self.toolsets: Mapping[str, Toolset] = {toolset.name: toolset for toolset in toolsets}
+
+    @property
+    def models(self) -> list[str]:
+        """All names, the base model first."""
+        return [self.base_model, *self.toolsets]
+
+    def default_tools(self, model: str) -> Sequence[Tool]:
+        """The tools that a request for `model` gets when it brings none.
+
+        Raises:
+            ModelNotFound: naming the nearest name that exists.
+        """
+        if model == self.base_model:
+            return []
+        if model in self.toolsets:
+            return self.toolsets[model].tools
+        near = difflib.get_close_matches(model, self.models, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ModelNotFound(
+            f"there is no model {model!r}; {hint}GET /v1/models lists them: {', '.join(self.models)}", param="model"
+        )
+
+    def toolset_of(self, tools: Sequence[Tool]) -> str | None:
+        """The registered toolset whose tools these are, schemas included; None for tools that nobody registered."""
+        digest = tools_digest(list(tools))
+        return next((toolset.name for toolset in self.toolsets.values() if toolset.digest == digest), None)
+
+
+def read_catalogue(base_model: str, folder: Path) -> Catalogue:
+    """Reads `<folder>/<name>/tools.json` of every toolset.
+
+    Raises:
+        ValueError: naming the file that cannot be read as a list of OpenAI tools.
+    """
+    toolsets = []
+    for file in sorted(folder.glob("*/tools.json")):
+        try:
+            tools = [Tool.model_validate(entry["function"]) for entry in json.loads(file.read_text())]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} is not a list of OpenAI tools: {error}") from error
+        toolsets.append(Toolset(file.parent.name, tools, tools_digest(tools)))
+    return Catalogue(base_model, toolsets)

@@ -1,0 +1,67 @@
+"""Turns scores or samples into one decision with its margin. A tie goes to the tool listed first."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from services.selector.labels import LabelTrie, Node
+
+
+@dataclass(frozen=True)
+class Vote:
+    """The winner and how sure the vote is. `probabilities` sum to 1 over all labels, in the order of the labels."""
+
+    winner: str
+    probabilities: dict[str, float]
+    margin: float
+    valid_mass: float
+    tally: dict[str, int] | None = None
+
+
+def exact_vote(trie: LabelTrie, logprobs: Mapping[Node, Mapping[int, float]]) -> Vote:
+    """The vote that infinitely many samples at temperature 1 would give, unparsable ones dropped.
+
+    `logprobs[node][token]` are natural logs of the model's own probabilities, not renormalised at any node: a name whose
+    later tokens are unlikely must not profit from a likely first token.
+    """
+    totals = {
+        label: math.fsum(logprobs[path[:depth]][token] for depth, token in enumerate(path)) for label, path in trie.paths.items()
+    }
+    # Shifted by the largest one, so that names which are all unlikely do not underflow to 0/0.
+    largest = max(totals.values())
+    weights = {label: math.exp(total - largest) for label, total in totals.items()}
+    mass = math.fsum(weights.values())
+    probabilities = {label: weight / mass for label, weight in weights.items()}
+    return _vote(probabilities, valid_mass=min(1.0, mass * math.exp(largest)))
+
+
+def sampled_vote(labels: Sequence[str], samples: Sequence[str | None]) -> Vote | None:
+    """The majority among the samples that name a label; None when none does."""
+    counts: Counter[str] = Counter(sample for sample in samples if sample is not None and sample in labels)
+    valid = counts.total()
+    if not valid:
+        return None
+    vote = _vote({label: counts[label] / valid for label in labels}, valid_mass=valid / len(samples))
+    return Vote(vote.winner, vote.probabilities, vote.margin, vote.valid_mass, tally=dict(counts))
+
+
+def certain_vote(label: str, *, tally: dict[str, int] | None = None, valid_mass: float = 1.0) -> Vote:
+    """The vote where one label is all there is."""
+    return Vote(label, {label: 1.0}, margin=1.0, valid_mass=valid_mass, tally=tally)
+
+
+def is_decided(labels: Sequence[str], samples: Sequence[str | None], still_to_come: int) -> bool:
+    """Whether samples still to come cannot change the winner any more: its lead is larger than their number."""
+    counts = sorted(Counter(sample for sample in samples if sample in labels).values(), reverse=True)
+    lead = counts[0] - (counts[1] if len(counts) > 1 else 0) if counts else 0
+    return lead > still_to_come
+
+
+def _vote(probabilities: dict[str, float], *, valid_mass: float) -> Vote:
+    # max() returns the first of equals, and the labels are in the order of the request's tools.
+    winner = max(probabilities, key=lambda label: probabilities[label])
+    second = max((p for label, p in probabilities.items() if label != winner), default=0.0)
+    return Vote(winner, probabilities, margin=probabilities[winner] - second, valid_mass=valid_mass)

@@ -1,0 +1,163 @@
+"""The engine over vLLM's OpenAI wire: scores, samples and constrained text by token ids, plain chat as it comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from services.shared.clients.http import HttpClient
+from services.shared.contracts.engine import Completion, CompletionRequest, Completions, Scores
+from services.shared.contracts.errors import (
+    AgentFluxError,
+    ContextLengthExceeded,
+    EngineUnavailable,
+    InvalidRequest,
+    UpstreamError,
+)
+from services.shared.contracts.tools import JsonObject
+from services.shared.contracts.usage import Usage
+
+# vLLM refuses a larger `logprob_token_ids` (vllm/sampling_params.py).
+MAX_SCORED_TOKENS = 128
+
+# How vLLM 0.3x words a prompt, or a prompt plus max_tokens, that exceeds max_model_len.
+_CONTEXT_OVERFLOW = re.compile(
+    r"maximum (context|model) length|max_model_len|longer than the maximum|input_tokens|context length", re.I
+)
+
+
+class EngineClient:
+    """Implements the `Engine` Protocol. `base_url`: `unix:/path` of a local engine, or `http://host:port`."""
+
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
+        self._context_length: int | None = None
+
+    @classmethod
+    def connect(cls, base_url: str, *, timeout_s: float) -> EngineClient:
+        """A client with a pool of its own; `timeout_s` bounds each silence of the engine, not the whole reply."""
+        return cls(HttpClient(base_url, service="engine", timeout_s=timeout_s, unavailable=EngineUnavailable))
+
+    async def aclose(self) -> None:
+        """Closes the connection pool."""
+        await self._http.aclose()
+
+    async def score(self, model: str, prompts: list[list[int]], token_ids: list[int], *, priority: int = 0) -> Scores:
+        """One forward pass per prompt, all in one call; at most 128 `token_ids`."""
+        body = {
+            "model": model,
+            "prompt": prompts,
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": len(token_ids),
+            "logprob_token_ids": token_ids,
+            "return_tokens_as_token_ids": True,
+            "priority": priority,
+        }
+        reply = await self._post("/v1/completions", body)
+        rows = sorted(reply["choices"], key=lambda choice: int(choice["index"]))
+        logprobs = [_logprobs_of(row) for row in rows]
+        if len(logprobs) != len(prompts) or any(token not in row for row in logprobs for token in token_ids):
+            raise UpstreamError("the engine did not score every token it was asked for; is it vLLM 0.32 with --max-logprobs 128?")
+        return Scores(logprobs=logprobs, usage=_usage(reply))
+
+    async def complete(self, request: CompletionRequest) -> Completions:
+        """`n` continuations; a `json_schema` constrains every one of them."""
+        body: dict[str, Any] = {
+            "model": request.model,
+            "prompt": request.prompt,
+            "max_tokens": request.max_tokens,
+            "n": request.n,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "priority": request.priority,
+        }
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.stop:
+            body["stop"] = request.stop
+        if request.json_schema is not None:
+            body["structured_outputs"] = {"json": request.json_schema, "disable_any_whitespace": True}
+        reply = await self._post("/v1/completions", body)
+        choices = [
+            Completion(text=choice["text"], finish_reason="length" if choice["finish_reason"] == "length" else "stop")
+            for choice in sorted(reply["choices"], key=lambda choice: int(choice["index"]))
+        ]
+        return Completions(choices=choices, usage=_usage(reply))
+
+    async def chat(self, body: JsonObject) -> JsonObject:
+        """vLLM's chat completion, as it is."""
+        return await self._post("/v1/chat/completions", {**body, "stream": False})
+
+    async def stream_chat(self, body: JsonObject) -> AsyncIterator[JsonObject]:
+        """vLLM's chat completion chunks, the usage chunk included."""
+        streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
+        try:
+            async with aclosing(self._http.stream_lines("/v1/chat/completions", streamed)) as lines:
+                async for line in lines:
+                    if not line.startswith("data:"):
+                        continue
+                    data = line.removeprefix("data:").strip()
+                    if data == "[DONE]":
+                        return
+                    chunk = orjson.loads(data)
+                    if "error" in chunk:
+                        raise _translated(UpstreamError(f"engine: {chunk['error'].get('message')}"))
+                    yield chunk
+        except InvalidRequest as error:
+            raise _translated(error) from error
+        raise EngineUnavailable("the engine's stream ended early; it was restarted or killed")
+
+    async def context_length(self) -> int:
+        """Tokens that prompt and reply may have together (`max_model_len`)."""
+        if self._context_length is None:
+            models = await self._http.get("/v1/models")
+            self._context_length = int(models["data"][0]["max_model_len"])
+        return self._context_length
+
+    async def models(self) -> list[str]:
+        """The names that may stand in `model`: the base model and the loaded adapters."""
+        return [str(model["id"]) for model in (await self._http.get("/v1/models"))["data"]]
+
+    async def ready(self) -> str | None:
+        """None when the engine can serve, else why not."""
+        try:
+            await self._http.get("/v1/models")
+        except AgentFluxError as error:
+            return error.message
+        return None
+
+    async def _post(self, path: str, body: JsonObject) -> JsonObject:
+        try:
+            reply: JsonObject = await self._http.post(path, body)
+        except AgentFluxError as error:
+            raise _translated(error) from error
+        return reply
+
+
+def _translated(error: AgentFluxError) -> AgentFluxError:
+    """vLLM's own words for what has a name here."""
+    if isinstance(error, InvalidRequest | UpstreamError) and _CONTEXT_OVERFLOW.search(error.message):
+        return ContextLengthExceeded(error.message, param="messages")
+    if "EngineDead" in error.message or "EngineCore" in error.message:
+        return EngineUnavailable(f"{error.message} (the engine restarts by itself; try again)")
+    return error
+
+
+def _logprobs_of(choice: JsonObject) -> dict[int, float]:
+    top: dict[str, float] = choice["logprobs"]["top_logprobs"][0]
+    return {int(token.removeprefix("token_id:")): logprob for token, logprob in top.items()}
+
+
+def _usage(reply: JsonObject) -> Usage:
+    usage = reply.get("usage") or {}
+    details = usage.get("prompt_tokens_details") or {}
+    return Usage(
+        prompt_tokens=usage.get("prompt_tokens", 0),
+        completion_tokens=usage.get("completion_tokens", 0),
+        cached_tokens=details.get("cached_tokens") or 0,
+    )

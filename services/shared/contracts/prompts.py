@@ -1,0 +1,149 @@
+"""The one renderer of prompts, for trainer and services alike.
+
+Both roles see one identical prefix (system, tools, conversation, generation prompt) and differ only after it:
+
+    <prefix><tool_call>\\n{"name": "X", "arguments": {...}
+                                  └ the selector decides X   └ the argument writer goes on from here
+
+So whatever one role has computed for the prefix serves the other one too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from services.shared.contracts.errors import InvalidRequest
+from services.shared.contracts.selection import ANSWER_LABEL
+from services.shared.contracts.tools import JsonObject, Tool, canonical_json
+
+_CALL_OPENING = '<tool_call>\n{"name": "'
+_ARGUMENTS_OPENING = '", "arguments": '
+_ANSWER_DESCRIPTION = "Answer the user in plain words: no other function fits, or the results so far are enough for an answer."
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A rendered prefix: `head` are the token ids up to its last special token, `rest` is the text after that.
+
+    Text on the two sides of a special token is tokenised apart, so only `rest` has to be joined with what follows.
+    """
+
+    head: list[int]
+    rest: str
+
+
+@dataclass(frozen=True)
+class LabelTokens:
+    """One label as the model would write it: token ids after `Prefix.head`, up to the token that closes the name."""
+
+    label: str
+    ids: list[int]
+
+
+class PromptRenderer:
+    """Renders conversations with the base model's own chat template and tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, template: str, special_tokens: dict[str, str]) -> None:
+        self._tokenizer = tokenizer
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+        environment.filters["tojson"] = _tojson
+        environment.globals["raise_exception"] = _refuse
+        self._template = environment.from_string(template)
+        self._variables = special_tokens
+        self._special = sorted(
+            (token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special), key=len, reverse=True
+        )
+        # Trainer and services compare this: an adapter learned one rendering and is of no use under another.
+        self.template_hash = hashlib.sha256(
+            "\0".join([template, _CALL_OPENING, _ARGUMENTS_OPENING, ANSWER_LABEL, _ANSWER_DESCRIPTION]).encode()
+        ).hexdigest()
+
+    @classmethod
+    def load(cls, model_dir: Path) -> PromptRenderer:
+        """Reads tokenizer.json, chat_template.jinja and tokenizer_config.json from a model folder.
+
+        Raises:
+            FileNotFoundError: naming the missing file.
+        """
+        config = json.loads((model_dir / "tokenizer_config.json").read_text())
+        template_file = model_dir / "chat_template.jinja"
+        template = template_file.read_text() if template_file.exists() else config["chat_template"]
+        tokens = {name: _token_text(config[name]) for name in ("bos_token", "eos_token") if config.get(name)}
+        return cls(Tokenizer.from_file(str(model_dir / "tokenizer.json")), template, tokens)
+
+    def prefix(self, messages: list[JsonObject], tools: Sequence[Tool]) -> Prefix:
+        """The prefix of both roles: `tools` in the order given plus the answer label, then the conversation."""
+        label = answer_label(tools)
+        shown = [_shown(tool) for tool in tools]
+        shown.append(_shown(Tool(name=label, description=_ANSWER_DESCRIPTION)))
+        text = self._template.render(messages=messages, tools=shown, add_generation_prompt=True, **self._variables)
+        cut = max((text.rfind(token) + len(token) for token in self._special if token in text), default=0)
+        return Prefix(head=self._encode(text[:cut]), rest=text[cut:])
+
+    def label_tokens(self, prefix: Prefix, labels: Sequence[str]) -> list[LabelTokens]:
+        """How each label is spelled in tokens right after the prefix.
+
+        Each spelling ends with the token that holds the name's closing quote, so none is the beginning of another one,
+        even where the names are (`read_file`, `read_file_v2`).
+        """
+        texts = [prefix.rest + _CALL_OPENING + _escaped(label) + _ARGUMENTS_OPENING for label in labels]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        spelled = []
+        for label, text, encoding in zip(labels, texts, encodings, strict=True):
+            quote = len(text) - len(_ARGUMENTS_OPENING)
+            last = next(i for i, (_, end) in enumerate(encoding.offsets) if end > quote)
+            spelled.append(LabelTokens(label, encoding.ids[: last + 1]))
+        return spelled
+
+    def name_prompt(self, prefix: Prefix) -> list[int]:
+        """Token ids up to the opening quote of the name: what a sampling vote continues."""
+        return prefix.head + self._encode(prefix.rest + _CALL_OPENING)
+
+    def arguments_prompt(self, prefix: Prefix, tool: str) -> list[int]:
+        """Token ids up to where the arguments object of `tool` begins."""
+        return prefix.head + self._encode(prefix.rest + _CALL_OPENING + _escaped(tool) + _ARGUMENTS_OPENING)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+
+def answer_label(tools: Sequence[Tool]) -> str:
+    """The name that stands for answering in text; a tool of that name gets precedence and the label an underscore."""
+    label = ANSWER_LABEL
+    names = {tool.name for tool in tools}
+    while label in names:
+        label += "_"
+    return label
+
+
+def _shown(tool: Tool) -> JsonObject:
+    # Sorted keys inside the schema, so that equal toolsets give equal prompts and the engine's prefix cache is hit.
+    shown = tool.openai()
+    shown["function"]["parameters"] = json.loads(canonical_json(tool.parameters))
+    return shown
+
+
+def _escaped(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)[1:-1]
+
+
+def _tojson(value: object, indent: int | None = None) -> str:
+    # Jinja's own filter escapes for HTML, which chat templates do not expect.
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _refuse(message: str) -> Any:
+    raise InvalidRequest(f"the model's chat template refuses this conversation: {message}", param="messages")
+
+
+def _token_text(token: str | dict[str, str]) -> str:
+    return token if isinstance(token, str) else token["content"]

@@ -1,0 +1,167 @@
+"""Stand-ins for the engine and the services, for tests of single ideas. End-to-end tests use the real parts."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
+from services.shared.contracts.calls import LookBack, Standings
+from services.shared.contracts.engine import Completion, CompletionRequest, Completions, Scores
+from services.shared.contracts.prompts import PromptRenderer
+from services.shared.contracts.selection import Selection, SelectionRequest
+from services.shared.contracts.tools import Tool
+from services.shared.contracts.usage import Usage
+
+CHATML = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content or '' }}"
+    "{% for c in m.tool_calls or [] %}<tool_call>\n{{ c.function | tojson }}\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def toy_renderer() -> PromptRenderer:
+    """A renderer with a tokenizer of one token per byte and a few merged ones, as real vocabularies have."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("r", "e"), ("re", "a"), ("rea", "d"), ("f", "i"), ("l", "e"), ("fi", "le"), ('"', ",")]
+    vocabulary = {token: index for index, token in enumerate([*alphabet, *(a + b for a, b in merges)])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>", special=True)])
+    return PromptRenderer(tokenizer, CHATML, {"eos_token": "<|im_end|>"})
+
+
+class ToyEngine:
+    """An engine whose language model is a pseudo-random function of the last tokens of the prompt."""
+
+    def __init__(self, *, vocabulary: int = 400, context: int = 100_000) -> None:
+        self.vocabulary = vocabulary
+        self.context = context
+        self.score_calls: list[tuple[list[list[int]], list[int]]] = []
+
+    def logprobs(self, prompt: Sequence[int]) -> list[float]:
+        dice = random.Random(hash(tuple(prompt[-12:])))
+        logits = [dice.gauss(0, 3) for _ in range(self.vocabulary)]
+        norm = math.log(math.fsum(math.exp(logit) for logit in logits))
+        return [logit - norm for logit in logits]
+
+    async def score(self, model: str, prompts: list[list[int]], token_ids: list[int], *, priority: int = 0) -> Scores:
+        self.score_calls.append((prompts, token_ids))
+        rows = [self.logprobs(prompt) for prompt in prompts]
+        return Scores(logprobs=[{token: row[token] for token in token_ids} for row in rows])
+
+    async def context_length(self) -> int:
+        return self.context
+
+    async def complete(self, request: CompletionRequest) -> Completions:
+        raise NotImplementedError
+
+    async def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def stream_chat(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        raise NotImplementedError
+
+    async def models(self) -> list[str]:
+        return ["base"]
+
+
+class ScriptedEngine(ToyEngine):
+    """An engine that continues prompts with the texts of a script, and chats with one sentence."""
+
+    def __init__(self, *texts: str, finish: str = "stop", context: int = 100_000) -> None:
+        super().__init__(context=context)
+        self.texts = list(texts)
+        self.finish = finish
+        self.requests: list[CompletionRequest] = []
+        self.chats: list[dict[str, Any]] = []
+
+    async def complete(self, request: CompletionRequest) -> Completions:
+        self.requests.append(request)
+        texts = [self.texts.pop(0) for _ in range(request.n)]
+        choices = [Completion(text=text, finish_reason=self.finish) for text in texts]
+        return Completions(choices=choices, usage=Usage(prompt_tokens=len(request.prompt), completion_tokens=7 * request.n))
+
+    async def chat(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.chats.append(body)
+        message = {"role": "assistant", "content": "It is done.", "tool_calls": [], "reasoning": None}
+        choices = [
+            {"index": i, "message": message, "finish_reason": "stop", "stop_reason": None} for i in range(body.get("n", 1))
+        ]
+        return {"id": "x", "choices": choices, "usage": {"prompt_tokens": 11, "completion_tokens": 4}}
+
+    async def stream_chat(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        self.chats.append(body)
+        yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
+        for word in ("It ", "is ", "done."):
+            yield {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+        yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": None}]}
+        yield {"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 4}}
+
+
+class FakeSelector:
+    """Selects what it is told to, and remembers what it was asked."""
+
+    def __init__(self, choose: Callable[[SelectionRequest], str | None]) -> None:
+        self.choose = choose
+        self.requests: list[SelectionRequest] = []
+
+    async def select(self, request: SelectionRequest) -> Selection:
+        self.requests.append(request)
+        tool = self.choose(request)
+        usage = Usage(prompt_tokens=100, cached_tokens=64)
+        return Selection(
+            tool=tool,
+            probabilities={tool or "summarize": 0.9},
+            margin=0.8,
+            valid_mass=1,
+            strategy="exact",
+            adapter="base",
+            usage=usage,
+        )
+
+
+class FakeWriter:
+    """Writes the arguments it is given."""
+
+    def __init__(self, arguments: str = '{"path":"a"}') -> None:
+        self.arguments = arguments
+        self.requests: list[ArgumentsRequest] = []
+
+    async def generate(self, request: ArgumentsRequest) -> GeneratedArguments:
+        self.requests.append(request)
+        usage = Usage(prompt_tokens=110, completion_tokens=9)
+        return GeneratedArguments(arguments=self.arguments, attempts=1, adapter="base", usage=usage)
+
+
+class FakeMemory:
+    """A call cache that remembers nothing but what it is given, or fails."""
+
+    def __init__(self, standings: Standings | None = None, error: Exception | None = None) -> None:
+        self.standings = standings or Standings()
+        self.error = error
+        self.asked: list[LookBack] = []
+        self.cleared: list[str] = []
+
+    async def look_back(self, request: LookBack) -> Standings:
+        self.asked.append(request)
+        if self.error:
+            raise self.error
+        return self.standings
+
+    async def clear(self, conversation: str) -> None:
+        self.cleared.append(conversation)
+        if self.error:
+            raise self.error
+
+
+def tool(name: str, **properties: Any) -> Tool:
+    """A tool whose properties are given as keywords: name=schema."""
+    schema = {"type": "object", "properties": properties, "required": sorted(properties)}
+    return Tool(name=name, description=f"The tool {name}.", parameters=schema)

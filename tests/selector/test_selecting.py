@@ -1,0 +1,127 @@
+"""Selections against engines whose every probability is known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.selector.selecting import Sampling, Selector
+from services.shared.contracts.errors import ContextLengthExceeded, InvalidRequest
+from services.shared.contracts.prompts import PromptRenderer, answer_label
+from services.shared.contracts.selection import SelectionRequest
+from tests.fakes import ScriptedEngine, ToyEngine, tool, toy_renderer
+
+pytestmark = pytest.mark.anyio
+RENDERER = toy_renderer()
+MESSAGES = [{"role": "user", "content": "Read it."}]
+
+
+def selector(engine: ToyEngine, strategy: str = "exact", max_scored_tokens: int = 128) -> Selector:
+    return Selector(
+        engine, RENDERER, model="base", strategy=strategy, sampling=Sampling(10, 6), max_scored_tokens=max_scored_tokens
+    )
+
+
+def brute_force(engine: ToyEngine, request: SelectionRequest) -> dict[str, float]:
+    """Every full name scored on its own, token by token."""
+    labels = [t.name for t in request.tools] + [answer_label(request.tools)] * request.may_answer
+    prefix = RENDERER.prefix(request.messages, request.tools)
+    weights = {}
+    for spelled in RENDERER.label_tokens(prefix, labels):
+        context, total = list(prefix.head), 0.0
+        for token in spelled.ids:
+            total += engine.logprobs(context)[token]
+            context.append(token)
+        weights[spelled.label] = total
+    largest = max(weights.values())
+    norm = math.fsum(math.exp(w - largest) for w in weights.values())
+    return {label: math.exp(w - largest) / norm for label, w in weights.items()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.from_regex(r"(read|file|list)[a-z_]{0,4}", fullmatch=True), min_size=1, max_size=12, unique=True),
+    st.integers(3, 128),
+)
+async def test_the_exact_distribution_is_that_of_scoring_every_full_name(names: list[str], limit: int) -> None:
+    engine = ToyEngine()
+    request = SelectionRequest(tools=[tool(name) for name in names], messages=MESSAGES)
+    selection = await selector(engine, max_scored_tokens=limit).select(request)
+    assert math.fsum(selection.probabilities.values()) == pytest.approx(1.0)
+    assert selection.probabilities == pytest.approx(brute_force(engine, request), abs=1e-9)
+
+
+async def test_withdrawing_a_candidate_leaves_the_prompt_as_it_was() -> None:
+    engine = ToyEngine()
+    tools = [tool("read_file"), tool("write_file")]
+    await selector(engine).select(SelectionRequest(tools=tools, messages=MESSAGES))
+    await selector(engine).select(SelectionRequest(tools=tools, messages=MESSAGES, candidates=["read_file"]))
+    (every, _), (fewer, _) = engine.score_calls
+    assert every[0][:80] == fewer[0][:80]
+
+
+async def test_a_single_candidate_needs_no_engine() -> None:
+    engine = ToyEngine()
+    request = SelectionRequest(tools=[tool("read_file")], messages=MESSAGES, may_answer=False)
+    selection = await selector(engine).select(request)
+    assert (selection.tool, selection.margin, engine.score_calls) == ("read_file", 1.0, [])
+
+
+async def test_a_tool_called_like_the_answer_label_stays_a_tool() -> None:
+    engine = ScriptedEngine(*["summarize"] * 10)
+    request = SelectionRequest(tools=[tool("summarize"), tool("read_file")], messages=MESSAGES, strategy="sample")
+    selection = await selector(engine).select(request)
+    assert selection.tool == "summarize"
+    assert "summarize_" in selection.probabilities
+
+
+async def test_sampling_stops_as_soon_as_the_winner_is_certain() -> None:
+    engine = ScriptedEngine(*["read_file"] * 10)
+    request = SelectionRequest(tools=[tool("read_file"), tool("write_file")], messages=MESSAGES, strategy="sample", seed=7)
+    selection = await selector(engine).select(request)
+    assert selection.tally == {"read_file": 6}
+    assert [r.n for r in engine.requests] == [6]
+
+
+async def test_an_undecided_vote_draws_the_rest_with_another_seed() -> None:
+    engine = ScriptedEngine(*["read_file", "write_file"] * 3, *["write_file"] * 4)
+    request = SelectionRequest(tools=[tool("read_file"), tool("write_file")], messages=MESSAGES, strategy="sample", seed=7)
+    selection = await selector(engine).select(request)
+    assert selection.tally == {"read_file": 3, "write_file": 7}
+    assert [(r.n, r.seed) for r in engine.requests] == [(6, 7), (4, 13)]
+
+
+async def test_when_nothing_parses_the_turn_is_an_answer() -> None:
+    engine = ScriptedEngine(*["gibberish"] * 10)
+    request = SelectionRequest(tools=[tool("read_file")], messages=MESSAGES, strategy="sample")
+    selection = await selector(engine).select(request)
+    assert (selection.tool, selection.tally, selection.valid_mass) == (None, {}, 0.0)
+
+
+async def test_when_nothing_parses_and_a_tool_is_required_scores_decide() -> None:
+    engine = ScriptedEngine(*["gibberish"] * 10)
+    request = SelectionRequest(
+        tools=[tool("read_file"), tool("write_file")], messages=MESSAGES, strategy="sample", may_answer=False
+    )
+    selection = await selector(engine).select(request)
+    assert selection.tool in ("read_file", "write_file")
+    assert selection.strategy == "exact"
+
+
+async def test_a_conversation_that_does_not_fit_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ContextLengthExceeded, match="context is 50 tokens"):
+        await selector(ToyEngine(context=50)).select(SelectionRequest(tools=[tool("read_file")], messages=MESSAGES))
+
+
+async def test_an_unknown_candidate_is_named() -> None:
+    with pytest.raises(InvalidRequest, match="rm_rf"):
+        await selector(ToyEngine()).select(SelectionRequest(tools=[tool("a")], messages=MESSAGES, candidates=["rm_rf"]))
+
+
+def test_both_roles_read_the_same_prefix(renderer: PromptRenderer) -> None:
+    prefix = renderer.prefix(MESSAGES, [tool("read_file", path={"type": "string"})])
+    select, write = renderer.name_prompt(prefix), renderer.arguments_prompt(prefix, "read_file")
+    assert write[: len(select)] == select
