@@ -117,7 +117,7 @@ class Selector:
         for call, scores in zip(calls, replies, strict=True):
             for node, row in zip(call.nodes, scores.logprobs, strict=True):
                 logprobs.setdefault(node, {}).update(row)
-        return logprobs, min(len(base), max(scores.usage.cached_tokens // len(scores.logprobs) for scores in replies))
+        return logprobs, max(scores.usage.cached_tokens for scores in replies)
 
     async def _sample(
         self, prefix: Prefix, spelled: Sequence[LabelTokens], answer: str, seed: int | None

@@ -1,0 +1,129 @@
+"""The story of one request, with stand-ins for the services it passes through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.gateway.events import Answered, CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.pipeline import Pipeline
+from services.gateway.requests import ChatBody, understood
+from services.gateway.toolsets import Catalogue, Toolset
+from services.shared.contracts.calls import Ladder, Standing, Standings
+from services.shared.contracts.errors import Unavailable
+from services.shared.contracts.tools import JsonObject, tools_digest
+from tests.fakes import FakeMemory, FakeSelector, FakeWriter, ScriptedEngine, tool
+from tests.gateway.test_loops import READ, history
+
+pytestmark = pytest.mark.anyio
+TOOLS = [tool("read_file", path={"type": "string"}), tool("list_directory")]
+
+
+class World:
+    """A pipeline with its stand-ins at hand."""
+
+    def __init__(self, choice: str | None = "read_file", memory: FakeMemory | None = None) -> None:
+        self.engine, self.selector, self.writer = ScriptedEngine(), FakeSelector(lambda _: choice), FakeWriter()
+        self.memory = memory or FakeMemory()
+        catalogue = Catalogue("base", [Toolset("files", TOOLS, tools_digest(TOOLS))])
+        self.pipeline = Pipeline(self.engine, self.selector, self.writer, self.memory, catalogue, Ladder())
+
+    async def run(self, messages: list[JsonObject] | None = None, session: str | None = None, **fields: Any) -> list[Event]:
+        body = {"model": "base", "messages": messages or [{"role": "user", "content": "hi"}], **fields}
+        request = understood(ChatBody.model_validate(body), default_tools=[], session=session)
+        return [event async for event in self.pipeline.run(request)]
+
+
+OPENAI_TOOLS = [t.openai() for t in TOOLS]
+
+
+async def test_a_turn_selects_a_tool_and_then_writes_its_arguments() -> None:
+    world = World()
+    selected, opened, written = await world.run(tools=OPENAI_TOOLS)
+    assert isinstance(selected, Selected)
+    assert selected.toolset == "files"
+    assert isinstance(opened, CallOpened)
+    assert (opened.tool, opened.call_id[:5]) == ("read_file", "call_")
+    assert isinstance(written, CallWritten)
+    assert world.engine.chats == []
+
+
+async def test_both_stages_see_the_same_tools_and_messages() -> None:
+    world = World()
+    await world.run(tools=OPENAI_TOOLS)
+    assert world.selector.requests[0].tools == world.writer.requests[0].tools
+    assert world.selector.requests[0].messages == world.writer.requests[0].messages
+
+
+async def test_when_the_answer_wins_the_base_model_answers_without_tools() -> None:
+    world = World(choice=None)
+    events = await world.run(tools=OPENAI_TOOLS, temperature=0.5)
+    assert isinstance(events[-1], Answered)
+    assert world.engine.chats[0]["temperature"] == 0.5
+    assert "tools" not in world.engine.chats[0]
+
+
+async def test_call_ids_are_unique() -> None:
+    world = World()
+    opened = [event for _ in range(50) for event in await world.run(tools=OPENAI_TOOLS) if isinstance(event, CallOpened)]
+    assert len({event.call_id for event in opened}) == 50
+    assert all(len(event.call_id) <= 40 for event in opened)
+
+
+async def test_three_identical_calls_are_pointed_out_to_the_model() -> None:
+    world = World()
+    await world.run(history(*[READ] * 3), tools=OPENAI_TOOLS)
+    assert "called 3 times" in world.selector.requests[0].messages[-1]["content"]
+
+
+async def test_after_five_the_tool_leaves_the_vote_but_not_the_prompt() -> None:
+    world = World(choice="list_directory")
+    await world.run(history(*[READ] * 5), tools=OPENAI_TOOLS)
+    assert world.selector.requests[0].candidates == ["list_directory"]
+    assert len(world.selector.requests[0].tools) == 2
+
+
+async def test_after_ten_the_turn_ends_with_an_answer_that_says_so() -> None:
+    world = World()
+    (event,) = await world.run(history(*[READ] * 10), tools=OPENAI_TOOLS)
+    assert isinstance(event, Stopped)
+    assert "read_file was called 10 times" in event.text
+
+
+async def test_when_no_candidate_is_left_and_a_tool_is_required_the_turn_stops() -> None:
+    world = World()
+    (event,) = await world.run(history(*[READ] * 5), tools=OPENAI_TOOLS[:1], tool_choice="required")
+    assert isinstance(event, Stopped)
+
+
+async def test_a_tool_chosen_by_name_is_called_until_it_is_blocked() -> None:
+    named = {"type": "function", "function": {"name": "read_file"}}
+    events = await World().run(history(*[READ] * 6), tools=OPENAI_TOOLS, tool_choice=named)
+    assert isinstance(events[-1], CallWritten)
+
+
+async def test_what_the_call_cache_remembers_counts_too() -> None:
+    standing = Standing(tool="read_file", call_key="k", repeats=7, step="withdraw")
+    world = World(choice="list_directory", memory=FakeMemory(Standings(standings=[standing])))
+    await world.run(history(READ), tools=OPENAI_TOOLS)
+    assert world.selector.requests[0].candidates == ["list_directory"]
+
+
+async def test_without_the_call_cache_the_request_goes_on_with_its_own_history() -> None:
+    world = World(choice="list_directory", memory=FakeMemory(error=Unavailable("callcache is down")))
+    events = await world.run(history(*[READ] * 5), tools=OPENAI_TOOLS)
+    assert isinstance(events[-1], CallWritten)
+    assert world.selector.requests[0].candidates == ["list_directory"]
+
+
+async def test_an_answer_clears_the_conversations_calls() -> None:
+    world = World(choice=None)
+    await world.run(history(READ), tools=OPENAI_TOOLS)
+    assert world.memory.cleared == [world.memory.asked[0].conversation]
+
+
+async def test_a_first_request_asks_no_memory() -> None:
+    world = World()
+    await world.run(tools=OPENAI_TOOLS)
+    assert world.memory.asked == []
