@@ -87,6 +87,7 @@ def understood(body: ChatBody, *, default_tools: Sequence[Tool], session: str | 
     Raises:
         InvalidRequest: naming the field, what it holds, and what is possible.
     """
+    body = body.model_copy(update={"messages": _whole(body.messages), "tools": _whole(body.tools)})
     if body.functions is not None or body.function_call is not None:
         raise InvalidRequest(
             "`functions` and `function_call` are not supported; send `tools` and `tool_choice`", param="functions"
@@ -115,6 +116,19 @@ def understood(body: ChatBody, *, default_tools: Sequence[Tool], session: str | 
         session=session or body.prompt_cache_key,
         relayed=relayed,
     )
+
+
+def _whole(value: Any) -> Any:
+    """The value with every half of a surrogate pair replaced: clients that cut text in the middle of an emoji send such."""
+    match value:
+        case str() if not value.isascii():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case list():
+            return [_whole(part) for part in value]
+        case dict():
+            return {_whole(key): _whole(part) for key, part in value.items()}
+        case _:
+            return value
 
 
 def _tools(entries: list[Any]) -> list[Tool]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.gateway.loops import made_calls
 from services.gateway.requests import ChatBody, ChatRequest, understood
 from services.gateway.routing import PassThrough, ToolRoute, route
 from services.shared.contracts.errors import AgentFluxError, InvalidRequest, InvalidToolSchema
@@ -123,3 +124,16 @@ def test_a_toolset_model_brings_its_own_tools() -> None:
     body = ChatBody.model_validate({"model": "files", "messages": [{"role": "user", "content": "hi"}]})
     request = understood(body, default_tools=[tool("read_file")], session=None)
     assert route(request) == ToolRoute(["read_file"], may_answer=True)
+
+
+def test_half_an_emoji_is_replaced_and_everything_else_is_kept() -> None:
+    request = parse(messages=[{"role": "user", "content": "grüß 😀 \ud83d"}], tools=[TIME])
+    assert request.messages[0]["content"] == "grüß 😀 \ufffd"
+
+
+def test_arguments_nested_without_end_do_not_stop_the_loop_check() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "[" * 100_000}}
+    request = parse(
+        messages=[{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c1", "content": "x"}]
+    )
+    assert len(made_calls(request.messages)[0].call_key) == 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 import uuid
@@ -39,6 +40,10 @@ Check = Callable[[], Awaitable[str | None]]
 
 # Longer than any dependency may take to say that it is well; /readyz itself has to answer quickly.
 CHECK_TIMEOUT_S = 2.0
+
+# Idle connections stay open longer than at the usual load balancers (60 s): the side that reuses a connection has to be the
+# one that closes it, or a request meets a closing connection.
+KEEP_ALIVE_S = 75
 
 
 def install_edge(
@@ -85,17 +90,22 @@ async def _run_checks(checks: Mapping[str, Check]) -> dict[str, str | None]:
             return f"no answer within {CHECK_TIMEOUT_S:g} s"
         except AgentFluxError as error:
             return error.message
+        except Exception as error:
+            log.exception("readiness check failed")
+            return f"the check itself failed: {type(error).__name__}: {error}"
 
     return dict(zip(checks, await asyncio.gather(*(run(check) for check in checks.values())), strict=True))
 
 
-def error_response(error: AgentFluxError) -> JSONResponse:
+def error_response(error: AgentFluxError) -> Response:
     """The reply for an error: the OpenAI error object, with the headers that make client SDKs retry rightly."""
     headers = {"x-should-retry": "true" if error.retry_after is not None else "false"}
     if error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
         headers["retry-after-ms"] = str(int(error.retry_after * 1000))
-    return JSONResponse(error.envelope(), error.status, headers)
+    # A message may quote half a surrogate pair that a client sent as a JSON escape; UTF-8 has no such character.
+    content = json.dumps(error.envelope(), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return Response(content, error.status, headers, media_type="application/json")
 
 
 async def _handle_error(_: Request, error: Exception) -> Response:
@@ -140,12 +150,12 @@ class Edge:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-        exchange = _Exchange(send, headers.get("x-request-id", "")[:128] or uuid.uuid4().hex)
+        exchange = _Exchange(send, _request_id(headers))
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         with (
             tracer.start_as_current_span(
                 f"{scope['method']} {scope['path']}", context=propagate.extract(headers), kind=trace.SpanKind.SERVER
-            ),
+            ) as span,
             self.metrics.inflight.track_inprogress(),
         ):
             try:
@@ -154,12 +164,13 @@ class Edge:
                 # Only routes that exist become label values: a scanner must not create series.
                 route = getattr(scope.get("route"), "path", "other")
                 self.metrics.duration.labels(route, exchange.status).observe(time.perf_counter() - exchange.started)
+                span.update_name(f"{scope['method']} {route}")
                 if exchange.left_early:
                     self.metrics.cancelled.labels(route).inc()
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
-            body = await self._read_body(receive)
+            body = await self._read_body(receive, exchange)
             if body is None:
                 exchange.left_early = True
                 return
@@ -168,10 +179,10 @@ class Edge:
             await self._send_error(scope, receive, exchange, error)
         except Exception:
             log.exception("unhandled error", path=scope["path"])
-            error = AgentFluxError(f"internal error; the logs have it under request id {exchange.request_id}")
-            await self._send_error(scope, receive, exchange, error)
+            unexpected = AgentFluxError(f"internal error; the logs have it under request id {exchange.request_id}")
+            await self._send_error(scope, receive, exchange, unexpected)
 
-    async def _read_body(self, receive: Receive) -> bytes | None:
+    async def _read_body(self, receive: Receive, exchange: _Exchange) -> bytes | None:
         """The whole body, or None when the client left before sending it."""
         limit = self.settings.max_body_bytes
         body = bytearray()
@@ -187,6 +198,7 @@ class Edge:
                     if not message.get("more_body"):
                         return bytes(body)
         except TimeoutError:
+            exchange.hangs_up = True
             raise DeadlineExceeded(f"the body did not arrive within {self.settings.body_timeout_s:g} s") from None
 
     async def _run_until_disconnect(self, scope: Scope, receive: Receive, exchange: _Exchange, body: bytes) -> None:
@@ -205,9 +217,11 @@ class Edge:
             async def watch() -> None:
                 while (await receive())["type"] != "http.disconnect":
                     pass
-                exchange.left_early = not exchange.complete
                 gone.set()
-                group.cancel_scope.cancel()
+                # The server also reports a disconnect after a complete reply; what then still runs may finish.
+                if not exchange.complete:
+                    exchange.left_early = True
+                    group.cancel_scope.cancel()
 
             group.start_soon(watch)
             try:
@@ -223,6 +237,12 @@ class Edge:
             await error_response(error)(scope, receive, exchange.send)
 
 
+def _request_id(headers: Mapping[str, str]) -> str:
+    """The caller's id where it can travel on as a header, else a new one."""
+    given = headers.get("x-request-id", "")[:128].strip()
+    return given if given.isascii() and given.isprintable() and given else uuid.uuid4().hex
+
+
 class _Exchange:
     """One request's reply, watched on its way out."""
 
@@ -234,6 +254,8 @@ class _Exchange:
         self.headers_sent = False
         self.complete = False
         self.left_early = False
+        # Whether the connection is closed after the reply: a body that came too slowly must not go on occupying it.
+        self.hangs_up = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -244,6 +266,7 @@ class _Exchange:
                 *message["headers"],
                 (b"x-request-id", self.request_id.encode("latin-1")),
                 (b"openai-processing-ms", str(took_ms).encode()),
+                *([(b"connection", b"close")] if self.hangs_up else []),
             ]
         elif message["type"] == "http.response.body" and not message.get("more_body"):
             self.complete = True
@@ -255,5 +278,6 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
     configure_logging(service, settings.log_level)
     configure_tracing(service, settings.otlp_endpoint)
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    options["timeout_keep_alive"] = KEEP_ALIVE_S
     drain = math.ceil(settings.drain_timeout_s)
     uvicorn.run(app, host=settings.host, port=settings.port, timeout_graceful_shutdown=drain, **options)

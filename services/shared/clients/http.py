@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,7 +34,8 @@ class HttpClient:
         self.service = service
         self.base_url = base_url
         self._unavailable = unavailable
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        # Idle connections are let go before a server does it (vLLM after 5 s), so that no request meets a closing one.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=3.0)
         if base_url.startswith("unix:"):
             transport = httpx.AsyncHTTPTransport(uds=base_url.removeprefix("unix:"), limits=limits)
             base_url = f"http://{service}"
@@ -52,18 +54,19 @@ class HttpClient:
 
     async def post(self, path: str, body: Any) -> Any:
         """The JSON body of the reply to a POST of `body` as JSON."""
-        async with self._exchange("POST", path, content=orjson.dumps(body)) as response:
+        async with self._exchange("POST", path, content=_encode(body)) as response:
             return self._parse(response, await response.aread())
 
     async def delete(self, path: str) -> None:
         """A DELETE whose reply has no body."""
-        async with self._exchange("DELETE", path):
-            pass
+        async with self._exchange("DELETE", path) as response:
+            # Read to its end, empty as it is: otherwise the connection is closed instead of kept.
+            await response.aread()
 
     async def stream_lines(self, path: str, body: Any) -> AsyncGenerator[str]:
         """The lines of the reply to a POST, as they arrive."""
-        async with self._exchange("POST", path, content=orjson.dumps(body)) as response:
-            async for line in response.aiter_lines():
+        async with self._exchange("POST", path, content=_encode(body)) as response:
+            async for line in _lines(response.aiter_bytes()):
                 yield line
 
     @asynccontextmanager
@@ -84,6 +87,8 @@ class HttpClient:
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__
             raise self._unavailable(f"{self.service} at {self.base_url} cannot be reached or went away: {reason}") from error
+        except httpx.DecodingError as error:
+            raise UpstreamError(f"{self.service} answered {path} with a body that cannot be decompressed: {error}") from error
 
     def _error(self, status: int, content: bytes) -> AgentFluxError:
         try:
@@ -101,3 +106,22 @@ class HttpClient:
             return orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise UpstreamError(f"{self.service} answered {response.status_code} with a body that is not JSON") from error
+
+
+def _encode(body: Any) -> bytes:
+    """JSON. What orjson cannot write but clients send (half a surrogate pair, an integer beyond 64 bits) goes on as it came."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        return json.dumps(body).encode()
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """Lines end at a line feed and nowhere else: httpx would also break them at U+2028 and others, which JSON text may hold."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")

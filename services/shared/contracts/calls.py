@@ -44,7 +44,7 @@ class MadeCall(BaseModel):
         """SHA-256 of tool + arguments; two spellings of the same JSON share it, text that is no JSON counts as it is."""
         try:
             return sha256_of([self.tool, json.loads(self.arguments)])
-        except ValueError:
+        except (ValueError, RecursionError):
             return sha256_of([self.tool, "unparsed", self.arguments])
 
     @property

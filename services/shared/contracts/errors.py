@@ -144,7 +144,7 @@ def error_from(status: int, body: object, *, service: str) -> AgentFluxError:
     4xx `InvalidRequest`, because the request that we passed on was refused.
     """
     error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, dict) and error.get("code") in _BY_CODE:
+    if isinstance(error, dict) and isinstance(error.get("code"), str) and error["code"] in _BY_CODE:
         return _BY_CODE[error["code"]](str(error.get("message")), param=error.get("param"))
     said = error.get("message") if isinstance(error, dict) else None
     message = f"{service} answered {status}: {said or body!r:.500}"

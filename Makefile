@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON_IN_VENV := .venv/bin/python
+Q ?= Which files are in the workspace?
+
+.PHONY: help setup dev up down status ask check test bench proto lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: ## Install what running needs: .venv, pinned packages, MCP servers
+	@bash deploy/requirements/setup.sh local
+
+dev: setup ## Install what changing the code needs, too
+	@bash deploy/requirements/setup.sh dev
+
+up: setup ## Start everything on this machine and send a first request
+	@$(PYTHON_IN_VENV) -m deploy.local up
+
+down: ## Stop what `make up` started
+	@[ -x $(PYTHON_IN_VENV) ] && $(PYTHON_IN_VENV) -m deploy.local down || echo "nothing is installed, so nothing is running"
+
+status: ## Show the processes, their memory, and what is not ready
+	@$(PYTHON_IN_VENV) -m deploy.local status
+
+ask: ## Let a small agent answer a question: make ask Q="Read the file README.txt"
+	@$(PYTHON_IN_VENV) -m deploy.local ask "$(Q)"
+
+check: dev ## Layout, lint, types, protocol
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/buf lint proto
+
+test: dev ## Every test, on the real parts; ARGS="tests/selector" for some
+	$(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+proto: dev ## Generate services/shared/pb from proto/
+	$(PYTHON_IN_VENV) -m grpc_tools.protoc -I proto --python_out=services/shared/pb --grpc_python_out=services/shared/pb --mypy_out=services/shared/pb proto/toolrunner/v1/toolrunner.proto
+
+lock: dev ## Resolve deploy/requirements/*.txt anew
+	@bash deploy/requirements/lock.sh
+
+clean: down ## Remove everything that was made here
+	rm -rf .run .venv build deploy/toolsets/*/node_modules

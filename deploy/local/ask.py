@@ -1,0 +1,83 @@
+"""A small agent: the official `openai` SDK, our base URL, and the sandbox's tools. It loops until the model answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from openai import APIError, AsyncOpenAI
+from services.shared.clients.sandbox import SandboxClient
+
+from deploy.local.faults import Fault
+from deploy.local.plan import LocalSettings
+from deploy.local.progress import Progress
+from services.shared.contracts.errors import AgentFluxError
+from services.shared.contracts.execution import ToolCallSpec
+
+TOOLSET = "filesystem"
+MAX_STEPS = 12
+CALL_TIMEOUT_S = 30.0
+
+
+async def ask(settings: LocalSettings, progress: Progress, question: str, *, max_steps: int = MAX_STEPS) -> None:
+    """Prints every step of the way from the question to the model's answer.
+
+    Raises:
+        Fault: the deployment is not running, or a request failed.
+    """
+    client = AsyncOpenAI(base_url=f"http://127.0.0.1:{settings.port('gateway')}/v1", api_key="local", max_retries=1)
+    sandbox = SandboxClient(f"127.0.0.1:{settings.port('sandbox')}")
+    try:
+        tools: list[Any] = [tool.openai() for tool in await sandbox.list_tools(TOOLSET)]
+        messages: list[Any] = [{"role": "user", "content": question}]
+        progress.show(f"question   {question}")
+        for step in range(max_steps):
+            started = time.monotonic()
+            with progress.busy("thinking"):
+                raw = await client.chat.completions.with_raw_response.create(
+                    model=settings.base_model, messages=messages, tools=tools
+                )
+            message = raw.parse().choices[0].message
+            if vote := raw.headers.get("x-agentflux-selection"):
+                progress.show(f"\nstep {step + 1}     {_told(json.loads(vote))}  ({time.monotonic() - started:.1f} s)")
+            if not message.tool_calls:
+                progress.show(f"answer     {message.content}")
+                return
+            messages.append(message.model_dump(exclude_none=True))
+            for call in message.tool_calls:
+                result = await _run(sandbox, progress, call)
+                messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
+        progress.show(f"\nstopped after {max_steps} tool calls (an agent sets its own limit)" if max_steps > 1 else "")
+    except APIError as error:
+        raise Fault(
+            f"the gateway refused or failed: {error}", "read .run/logs, or run `make up` if nothing is running"
+        ) from error
+    except AgentFluxError as error:
+        raise Fault(error.message, "run `make up` if nothing is running") from error
+    finally:
+        await sandbox.aclose()
+        await client.close()
+
+
+async def _run(sandbox: SandboxClient, progress: Progress, call: Any) -> str:
+    progress.show(f"call       {call.function.name}({call.function.arguments})")
+    spec = ToolCallSpec(
+        toolset=TOOLSET, tool=call.function.name, arguments=call.function.arguments, session_id="ask", call_id=call.id
+    )
+    try:
+        result = await sandbox.call_tool(spec, timeout_s=CALL_TIMEOUT_S)
+    except AgentFluxError as error:
+        # What the tool cannot do is the model's to know; it may do something else.
+        progress.show(f"refused    {error.message}")
+        return f"Error: {error.message}"
+    text: str = result.text
+    shown = text if len(text) <= 1200 else f"{text[:1200]} … ({len(text)} characters)"
+    progress.show(f"{'result' if result.outcome == 'ok' else 'tool error':10} {shown}")
+    return text
+
+
+def _told(vote: dict[str, Any]) -> str:
+    winner = vote["tool"] or "answer in text"
+    runners = ", ".join(f"{label} {probability:.2f}" for label, probability in vote["probabilities"].items())
+    return f"{winner}  margin {vote['margin']:.2f}  [{runners}]  by {vote['strategy']} vote of {vote['adapter']}"

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Makes .venv and installs what `make up` (local) or `make test` (dev) needs, every package pinned by hash. Does nothing when
+# it has been done: a stamp in .venv remembers which requirement files are installed.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+extra="${1:-local}"
+requirements="deploy/requirements/$extra.txt"
+UV_VERSION=0.13.8
+TORCH_VERSION=2.13.0
+
+fail() { printf '\nsetup: %s\n  Next step: %s\n' "$1" "$2" >&2; exit 1; }
+
+python="${PYTHON:-python3}"
+command -v "$python" >/dev/null || fail "Python is not installed (no $python on PATH)" "install Python 3.11 or newer"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$("$python" --version) is too old" "install Python 3.11 or newer, or set PYTHON to one"
+command -v npm >/dev/null || fail "Node.js is not installed (no npm on PATH)" "install Node.js 20 or newer"
+
+if [ ! -x .venv/bin/python ]; then
+  echo "setup: making .venv"
+  "$python" -m venv .venv || fail "a virtual environment cannot be made" "install it (Debian: apt-get install python3-venv)"
+fi
+stamp="$(cat "$requirements" deploy/requirements/setup.sh | sha256sum | cut -c1-64)"
+if [ "$(cat ".venv/$extra.stamp" 2>/dev/null)" != "$stamp" ]; then
+  .venv/bin/python -c "import importlib.metadata as m, sys; sys.exit(m.version('uv') != '$UV_VERSION')" 2>/dev/null \
+    || .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$UV_VERSION"
+  # The CPU build of torch: from a local folder of wheels where there is one, else from PyTorch's own index.
+  torch_source=(--torch-backend cpu)
+  if compgen -G "${PIP_FIND_LINKS:-/nonexistent}/torch-$TORCH_VERSION*.whl" >/dev/null; then
+    torch_source=(--find-links "$PIP_FIND_LINKS")
+  fi
+  echo "setup: installing torch $TORCH_VERSION (CPU)"
+  VIRTUAL_ENV=.venv .venv/bin/uv pip install --no-deps "${torch_source[@]}" "torch==$TORCH_VERSION"
+  echo "setup: installing $(grep -c == "$requirements") pinned packages"
+  VIRTUAL_ENV=.venv .venv/bin/uv pip install --no-deps --require-hashes --requirement "$requirements"
+  echo "$stamp" > ".venv/$extra.stamp"
+fi
+
+filesystem=deploy/toolsets/filesystem
+lock="$(sha256sum "$filesystem/package-lock.json" | cut -c1-64)"
+if [ "$(cat "$filesystem/node_modules/.stamp" 2>/dev/null)" != "$lock" ]; then
+  echo "setup: installing the filesystem MCP server"
+  npm ci --prefix "$filesystem" --ignore-scripts --no-audit --no-fund --loglevel=error
+  echo "$lock" > "$filesystem/node_modules/.stamp"
+fi
