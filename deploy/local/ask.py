@@ -17,6 +17,7 @@ from services.shared.contracts.execution import ToolCallSpec
 
 TOOLSET = "filesystem"
 MAX_STEPS = 12
+MAX_TOKENS = 256
 CALL_TIMEOUT_S = 30.0
 
 
@@ -36,7 +37,7 @@ async def ask(settings: LocalSettings, progress: Progress, question: str, *, max
             started = time.monotonic()
             with progress.busy("thinking"):
                 raw = await client.chat.completions.with_raw_response.create(
-                    model=settings.base_model, messages=messages, tools=tools
+                    model=settings.base_model, messages=messages, tools=tools, max_tokens=MAX_TOKENS
                 )
             message = raw.parse().choices[0].message
             if vote := raw.headers.get("x-agentflux-selection"):
