@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -65,7 +65,7 @@ class ToyEngine:
     async def chat(self, body: dict[str, Any]) -> dict[str, Any]:
         raise NotImplementedError
 
-    def stream_chat(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    def stream_chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         raise NotImplementedError
 
     async def models(self) -> list[str]:
@@ -96,7 +96,7 @@ class ScriptedEngine(ToyEngine):
         ]
         return {"id": "x", "choices": choices, "usage": {"prompt_tokens": 11, "completion_tokens": 4}}
 
-    async def stream_chat(self, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream_chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         self.chats.append(body)
         yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}
         for word in ("It ", "is ", "done."):

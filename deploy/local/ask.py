@@ -7,16 +7,16 @@ import time
 from typing import Any
 
 from openai import APIError, AsyncOpenAI
-from services.shared.clients.sandbox import SandboxClient
 
 from deploy.local.faults import Fault
 from deploy.local.plan import LocalSettings
 from deploy.local.progress import Progress
+from services.shared.clients.sandbox import SandboxClient
 from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.execution import ToolCallSpec
 
 TOOLSET = "filesystem"
-MAX_STEPS = 12
+MAX_STEPS = 8
 MAX_TOKENS = 256
 CALL_TIMEOUT_S = 30.0
 
@@ -39,11 +39,15 @@ async def ask(settings: LocalSettings, progress: Progress, question: str, *, max
                 raw = await client.chat.completions.with_raw_response.create(
                     model=settings.base_model, messages=messages, tools=tools, max_tokens=MAX_TOKENS
                 )
-            message = raw.parse().choices[0].message
+            reply = raw.parse()
+            message = reply.choices[0].message
             if vote := raw.headers.get("x-agentflux-selection"):
                 progress.show(f"\nstep {step + 1}     {_told(json.loads(vote))}  ({time.monotonic() - started:.1f} s)")
             if not message.tool_calls:
                 progress.show(f"answer     {message.content}")
+                return
+            if reply.choices[0].finish_reason == "length":
+                progress.show(f"stopped    the model did not finish its call within {MAX_TOKENS} tokens")
                 return
             messages.append(message.model_dump(exclude_none=True))
             for call in message.tool_calls:

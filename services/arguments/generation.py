@@ -9,6 +9,7 @@ from services.arguments.validation import grammar_schema, problem
 from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
 from services.shared.contracts.engine import Completion, CompletionRequest, Engine
 from services.shared.contracts.errors import ArgumentsInvalid, ContextLengthExceeded, InvalidRequest, InvalidToolSchema
+from services.shared.contracts.messages import normalised
 from services.shared.contracts.prompts import PromptRenderer
 from services.shared.contracts.schemas import compiled_schema
 from services.shared.contracts.tools import JsonObject, Tool
@@ -106,13 +107,12 @@ def _chosen(request: ArgumentsRequest) -> Tool:
 
 
 def _shown_failure(tool: Tool, text: str, reason: str) -> list[JsonObject]:
-    """The failed try as a turn of the conversation, so that the second try can read what was wrong with it.
-
-    The text goes in as a JSON string, because it may be cut and then is no JSON that a template could print.
-    """
+    """The failed try as a turn of the conversation, so that the second try can read what was wrong with it."""
     call = {"id": "retry", "type": "function", "function": {"name": tool.name, "arguments": text}}
     advice = f"Error: the arguments are invalid: {reason}. Call {tool.name} again with corrected arguments."
-    return [
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "retry", "name": tool.name, "content": advice},
-    ]
+    return normalised(
+        [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "retry", "name": tool.name, "content": advice},
+        ]
+    )

@@ -5,7 +5,6 @@ A turn's calls are those after the last answer in text: an answer ends the turn 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,13 +22,11 @@ def made_calls(messages: Sequence[JsonObject]) -> list[MadeCall]:
         for call in message.get("tool_calls", []):
             open_calls[str(call["id"])] = call["function"]
         if message["role"] == "tool" and (function := open_calls.get(str(message["tool_call_id"]))):
-            arguments = function["arguments"]
-            text = arguments if isinstance(arguments, str) else json.dumps(arguments)
             calls.append(
                 MadeCall(
                     call_id=str(message["tool_call_id"])[:256],
                     tool=function["name"][:128],
-                    arguments=text,
+                    arguments=function["arguments"],
                     result=message["content"] or "",
                 )
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
@@ -34,17 +35,21 @@ class Pipeline:
     catalogue: Catalogue
     ladder: Ladder
 
-    async def run(self, request: ChatRequest) -> AsyncIterator[Event]:
-        """The events of one turn, in order; errors are raised where they happen."""
+    async def run(self, request: ChatRequest) -> AsyncGenerator[Event]:
+        """The events of one turn, in order; errors are raised where they happen.
+
+        Closing the generator closes what it is waiting for, down to the engine.
+        """
         match route(request):
             case PassThrough():
-                async for event in self._answer(request, request.messages):
-                    yield event
+                steps = self._answer(request, request.messages)
             case ToolRoute() as tools:
-                async for event in self._decide(request, tools):
-                    yield event
+                steps = self._decide(request, tools)
+        async with aclosing(steps):
+            async for event in steps:
+                yield event
 
-    async def _decide(self, request: ChatRequest, tools: ToolRoute) -> AsyncIterator[Event]:
+    async def _decide(self, request: ChatRequest, tools: ToolRoute) -> AsyncGenerator[Event]:
         loops = await self._look_back(request)
         candidates = [name for name in tools.candidates if request.choice.forced or name not in loops.withdrawn]
         if loops.blocked or not (candidates or tools.may_answer):
@@ -55,8 +60,9 @@ class Pipeline:
         selection = await self._select(request, messages, candidates, may_answer=tools.may_answer)
         yield Selected(selection, self.catalogue.toolset_of(request.tools))
         if selection.tool is None:
-            async for event in self._answer(request, messages):
-                yield event
+            async with aclosing(self._answer(request, messages)) as answer:
+                async for event in answer:
+                    yield event
             return
         yield CallOpened(call_id=f"call_{uuid.uuid4().hex[:24]}", tool=selection.tool)
         yield CallWritten(await self.arguments.generate(_arguments_request(request, messages, selection.tool)))
@@ -89,14 +95,15 @@ class Pipeline:
         log.info("selected", tool=selection.tool, margin=round(selection.margin, 4), adapter=selection.adapter)
         return selection
 
-    async def _answer(self, request: ChatRequest, messages: list[JsonObject]) -> AsyncIterator[Event]:
+    async def _answer(self, request: ChatRequest, messages: list[JsonObject]) -> AsyncGenerator[Event]:
         """The base model answers in text; an answer ends the turn, so its calls are forgotten."""
         if conversation := conversation_of(request.messages, request.session, request.user):
             await self._forget(conversation)
         body = {**request.relayed, "model": self.catalogue.base_model, "messages": messages}
         if request.stream:
-            async for chunk in self.engine.stream_chat(body):
-                yield AnswerChunk(chunk)
+            async with aclosing(self.engine.stream_chat(body)) as chunks:
+                async for chunk in chunks:
+                    yield AnswerChunk(chunk)
         else:
             yield Answered(await self.engine.chat(body))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -112,7 +113,14 @@ def test_conversations_are_brought_to_one_shape() -> None:
         ("assistant", None),
         ("tool", "done"),
     ]
-    assert request.messages[2]["tool_calls"][0]["function"]["arguments"] == {"a": 1}
+    assert request.messages[2]["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
+
+
+@pytest.mark.parametrize("arguments", ['{"path": "a', "[1]", "", None, {"a": 1}])
+def test_arguments_in_the_history_are_always_text_of_an_object(arguments: Any) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    request = parse(messages=[{"role": "assistant", "tool_calls": [call]}])
+    assert isinstance(json.loads(request.messages[0]["tool_calls"][0]["function"]["arguments"]), dict)
 
 
 def test_the_newer_token_limit_wins_and_unknown_fields_are_left_out() -> None:

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
 
+import anyio
 import structlog
 
 from services.gateway.events import Event
@@ -80,8 +82,10 @@ class Turn:
     async def aclose(self) -> None:
         """Cancels what still runs, and waits until it is gone."""
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        # A cancelled scope repeats its cancellation at every await, and awaiting the task would hand that on to it in the
+        # middle of closing its connections.
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({self._task})
 
     async def __aenter__(self) -> Turn:
         return self
@@ -93,8 +97,9 @@ class Turn:
         started, outcome = time.perf_counter(), "error"
         end: AgentFluxError | None = None
         try:
-            async with asyncio.timeout(self._turns.request_timeout_s):
-                async for event in self._turns.pipeline.run(request):
+            # Closed here and not when it is collected: a client that left may have left us waiting for room in the queue.
+            async with asyncio.timeout(self._turns.request_timeout_s), aclosing(self._turns.pipeline.run(request)) as events:
+                async for event in events:
                     if outcome == "error":
                         self._turns.metrics.first_event.observe(time.perf_counter() - started)
                     outcome = self._turns.metrics.observe(event) or ("open" if outcome == "error" else outcome)

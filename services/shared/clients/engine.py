@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -75,6 +75,11 @@ class EngineClient:
             "temperature": request.temperature,
             "top_p": request.top_p,
             "priority": request.priority,
+            # vLLM fills what a request leaves out from the model's generation_config.json; a vote and a grammar want the
+            # model's own distribution.
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
         }
         if request.seed is not None:
             body["seed"] = request.seed
@@ -93,7 +98,7 @@ class EngineClient:
         """vLLM's chat completion, as it is."""
         return await self._post("/v1/chat/completions", {**body, "stream": False})
 
-    async def stream_chat(self, body: JsonObject) -> AsyncIterator[JsonObject]:
+    async def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
         """vLLM's chat completion chunks, the usage chunk included."""
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Literal, Protocol
 
 from pydantic import BaseModel
@@ -61,7 +61,7 @@ class Engine(Protocol):
 
     async def chat(self, body: JsonObject) -> JsonObject: ...
 
-    def stream_chat(self, body: JsonObject) -> AsyncIterator[JsonObject]: ...
+    def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]: ...
 
     async def context_length(self) -> int: ...
 

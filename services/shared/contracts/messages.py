@@ -12,7 +12,7 @@ ROLES = {"system", "developer", "user", "assistant", "tool"}
 
 
 def normalised(messages: list[Any]) -> list[JsonObject]:
-    """The messages with text content (parts joined), `developer` as `system`, and the arguments of calls as objects.
+    """The messages with text content (parts joined), `developer` as `system`, and the arguments of calls as JSON text.
 
     Raises:
         InvalidRequest: naming the message and the field that cannot be understood.
@@ -77,12 +77,14 @@ def _calls(calls: Any, where: str, known_ids: set[str]) -> list[JsonObject]:
     return plain
 
 
-def _arguments(arguments: Any) -> Any:
-    """An object where there is one: templates print it as JSON. Other text stays, since history is not ours to mend."""
-    if not isinstance(arguments, str):
-        return arguments if isinstance(arguments, dict) else {}
+def _arguments(arguments: Any) -> str:
+    """JSON text of an object, as OpenAI has it. A call that was cut short is kept as a value, for templates and engines read
+    only objects."""
+    if isinstance(arguments, dict):
+        return json.dumps(arguments, ensure_ascii=False)
+    text = arguments if isinstance(arguments, str) and arguments else "{}"
     try:
-        parsed = json.loads(arguments or "{}")
+        is_object = isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
-        return arguments
-    return parsed if isinstance(parsed, dict) else arguments
+        is_object = False
+    return text if is_object else json.dumps({"unparsed_arguments": text}, ensure_ascii=False)

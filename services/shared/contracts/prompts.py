@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
@@ -84,9 +85,19 @@ class PromptRenderer:
         label = answer_label(tools)
         shown = [_shown(tool) for tool in tools]
         shown.append(_shown(Tool(name=label, description=_ANSWER_DESCRIPTION)))
-        text = self._template.render(messages=messages, tools=shown, add_generation_prompt=True, **self._variables)
+        text = self._render(messages, shown)
         cut = max((text.rfind(token) + len(token) for token in self._special if token in text), default=0)
         return Prefix(head=self._encode(text[:cut]), rest=text[cut:])
+
+    def _render(self, messages: list[JsonObject], tools: list[JsonObject]) -> str:
+        try:
+            readable = [_readable(message) for message in messages]
+            return self._template.render(messages=readable, tools=tools, add_generation_prompt=True, **self._variables)
+        except (TemplateError, TypeError, RecursionError) as error:
+            # Templates are written for a model, not for every conversation that JSON can hold.
+            raise InvalidRequest(
+                f"the model's chat template cannot render this conversation: {error}", param="messages"
+            ) from error
 
     def label_tokens(self, prefix: Prefix, labels: Sequence[str]) -> list[LabelTokens]:
         """How each label is spelled in tokens right after the prefix.
@@ -130,6 +141,15 @@ def _shown(tool: Tool) -> JsonObject:
     shown = tool.openai()
     shown["function"]["parameters"] = json.loads(canonical_json(tool.parameters))
     return shown
+
+
+def _readable(message: JsonObject) -> JsonObject:
+    # Published templates print the arguments of a call as JSON, so they have to get an object and not its text.
+    calls = message.get("tool_calls")
+    if not calls:
+        return message
+    functions = [{**call["function"], "arguments": json.loads(call["function"]["arguments"])} for call in calls]
+    return {**message, "tool_calls": [{**call, "function": function} for call, function in zip(calls, functions, strict=True)]}
 
 
 def _escaped(name: str) -> str:
