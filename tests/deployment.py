@@ -76,23 +76,24 @@ def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30) -
 @contextlib.contextmanager
 def running_deployment() -> Iterator[Deployment]:
     """Brings a deployment up as a person would, and takes it down."""
-    model_dir = LocalSettings().run_dir / "models" / "smollm2-135m-instruct"
-    base_model.prepare(model_dir, say=print)
+    models = LocalSettings().run_dir / "models"
+    base_model.prepare(models / "smollm2-135m-instruct", say=print)
     run_dir = Path(tempfile.mkdtemp(prefix="agentflux-test-"))
     # Under root, tools run as somebody else, who has to get to the workspace.
     run_dir.chmod(0o755)
+    (run_dir / "models").symlink_to(models)
     env = {
         **os.environ,
         "AGENTFLUX_RUN_DIR": str(run_dir),
         "AGENTFLUX_PORT_OFFSET": str(PORT_OFFSET),
-        "AGENTFLUX_MODEL_DIR": str(model_dir),
     }
-    env.pop("REDIS_URL", None)
+    for own in ("REDIS_URL", "AGENTFLUX_MODEL_DIR", "AGENTFLUX_WORKSPACE"):
+        env.pop(own, None)
     command = [sys.executable, "-m", "deploy.local"]
     try:
         up = subprocess.run([*command, "up"], cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=400, check=False)
         assert up.returncode == 0, up.stdout + up.stderr + _logs(run_dir)
-        settings = LocalSettings(run_dir=run_dir, port_offset=PORT_OFFSET, model_dir=model_dir)
+        settings = LocalSettings(run_dir=run_dir, port_offset=PORT_OFFSET)
         yield Deployment(settings, up.stdout)
     finally:
         subprocess.run([*command, "down"], cwd=REPOSITORY, env=env, timeout=150, check=False)

@@ -16,6 +16,9 @@ PORTS = {
     "sandbox-metrics": 8134,
 }  # fmt: skip
 
+# The model that comes with us was never trained on tools, and likes to make answers up; see trainer/LOG.md.
+UNTRAINED_ANSWER_THRESHOLD = 0.9
+
 
 class LocalSettings(BaseSettings):
     """Environment variables `AGENTFLUX_…` of the local launcher. The services read their own, `AGENTFLUX_<SERVICE>_…`, too."""
@@ -95,7 +98,7 @@ def _environments(settings: LocalSettings) -> dict[str, dict[str, str]]:
             "METRICS_PORT": str(settings.port("sandbox-metrics")),
         },
         "callcache": {"REDIS_URL": settings.redis_url or f"redis://127.0.0.1:{settings.port('valkey')}/0"},
-        "selector": model,
+        "selector": {**model, "ANSWER_THRESHOLD": str(UNTRAINED_ANSWER_THRESHOLD)} if settings.model_dir is None else model,
         "arguments": model,
         "gateway": {
             "ENGINE_URL": engine,

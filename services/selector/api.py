@@ -14,9 +14,9 @@ class SelectionMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.margin = Histogram(
             "agentflux_vote_margin_ratio",
-            "Lead of the winner over the runner-up, 0..1.",
+            "Lead of the winner over the runner-up; negative where the answer threshold decided.",
             ["strategy", "adapter"],
-            buckets=[i / 10 for i in range(1, 11)],
+            buckets=[i / 10 for i in range(11)],
             registry=registry,
         )
         self.valid_mass = Histogram(

@@ -25,6 +25,7 @@ def create_app(settings: SelectorSettings) -> FastAPI:
         strategy=settings.strategy,
         sampling=Sampling(settings.samples, settings.first_wave),
         max_scored_tokens=MAX_SCORED_TOKENS,
+        answer_threshold=settings.answer_threshold,
     )
 
     @asynccontextmanager

@@ -42,6 +42,7 @@ class Selector:
         strategy: Strategy,
         sampling: Sampling,
         max_scored_tokens: int,
+        answer_threshold: float = 0.0,
     ) -> None:
         self._engine = engine
         self._renderer = renderer
@@ -49,6 +50,7 @@ class Selector:
         self._strategy = strategy
         self._sampling = sampling
         self._max_scored_tokens = max_scored_tokens
+        self._answer_threshold = answer_threshold
 
     async def select(self, request: SelectionRequest) -> Selection:
         """Decides which tool comes next.
@@ -71,6 +73,9 @@ class Selector:
             vote, usage, strategy = await self._sample(prefix, spelled, answer, request.seed)
         else:
             vote, usage = await self._score(prefix, spelled)
+        if request.messages[-1].get("role") != "tool":
+            # With results at hand the model may well be done; before, an answer in text has to be sure of itself.
+            vote = overruled(vote, answer, self._answer_threshold)
         return Selection(
             tool=None if vote.winner == answer else vote.winner,
             probabilities=vote.probabilities,

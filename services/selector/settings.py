@@ -34,6 +34,10 @@ class SelectorSettings(ServiceSettings):
     strategy: Strategy = "exact"
     """How a tool is chosen when the request does not say: `exact` scores all names, `sample` draws and counts."""
 
+    answer_threshold: float = Field(default=0.0, ge=0, le=1)
+    """Least probability with which an answer in text wins while the turn has no tool result yet; below it the likeliest tool
+    is called. 0 lets the likeliest label win, which is right for trained adapters and for models that know tool calling."""
+
     samples: int = Field(default=10, ge=1, le=128)
     """Samples of one `sample` vote, drawn at temperature 1."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.selector.labels import LabelTrie, Node
 
@@ -45,7 +45,7 @@ def sampled_vote(labels: Sequence[str], samples: Sequence[str | None]) -> Vote |
     if not valid:
         return None
     vote = _vote({label: counts[label] / valid for label in labels}, valid_mass=valid / len(samples))
-    return Vote(vote.winner, vote.probabilities, vote.margin, vote.valid_mass, tally=dict(counts))
+    return replace(vote, tally=dict(counts))
 
 
 def certain_vote(label: str, *, tally: dict[str, int] | None = None, valid_mass: float = 1.0) -> Vote:
@@ -60,8 +60,23 @@ def is_decided(labels: Sequence[str], samples: Sequence[str | None], still_to_co
     return lead > still_to_come
 
 
+def overruled(vote: Vote, answer: str, threshold: float) -> Vote:
+    """The vote in which `answer` wins only with a probability of at least `threshold`; else the likeliest tool does.
+
+    The margin of a tool that won so is negative: it trails the answer.
+    """
+    tools = {label: probability for label, probability in vote.probabilities.items() if label != answer}
+    if vote.winner != answer or not tools or vote.probabilities[answer] >= threshold:
+        return vote
+    return _won_by(max(tools, key=lambda label: tools[label]), vote)
+
+
 def _vote(probabilities: dict[str, float], *, valid_mass: float) -> Vote:
     # max() returns the first of equals, and the labels are in the order of the request's tools.
     winner = max(probabilities, key=lambda label: probabilities[label])
-    second = max((p for label, p in probabilities.items() if label != winner), default=0.0)
-    return Vote(winner, probabilities, margin=probabilities[winner] - second, valid_mass=valid_mass)
+    return _won_by(winner, Vote(winner, probabilities, margin=0.0, valid_mass=valid_mass))
+
+
+def _won_by(winner: str, vote: Vote) -> Vote:
+    best_other = max((p for label, p in vote.probabilities.items() if label != winner), default=0.0)
+    return replace(vote, winner=winner, margin=vote.probabilities[winner] - best_other)

@@ -1,10 +1,13 @@
 """On a real model: the exact vote equals scoring every full name by brute force.
 
-Brute force here is the engine's own `prompt_logprobs`: each full name as one prompt, read in one pass from the first token to
-the last, without the prefix cache; the vote instead scores single next tokens at the nodes of a trie, from cached prefixes and
-in one batch. The two agree within 1e-3. Against the same model in another implementation (transformers) no such bound holds in
-bfloat16: its logits have 8 bits of mantissa, and bfloat16 and float32 runs of transformers alone differ by up to 0.04 on these
-prompts.
+Brute force is the engine's own `prompt_logprobs`: each full name as one prompt, read in one pass from the first token to the
+last, without the prefix cache. The vote instead scores single next tokens at the nodes of a trie, from cached prefixes and in
+one batch. Where the prompt fits into one prefill chunk (2,048 tokens) the two agree within 1e-3, mostly to the last bit.
+
+Longer prompts are read in pieces, and in bfloat16 the same token scored alone and scored in a batch then differs by up to
+0.004 in a probability, whoever does the scoring; there the test holds 1e-2. Against the same model in another implementation
+(transformers) no such bound holds: its logits have 8 bits of mantissa, and bfloat16 and float32 runs of transformers alone
+differ by up to 0.04 on these prompts.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from tests.deployment import Deployment
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
 TOLERANCE = 1e-3
+LONG_TOLERANCE = 1e-2
 
 VERBS = ("get", "set", "list", "delete", "create", "update", "find", "copy")
 NOUNS = (
@@ -75,9 +79,25 @@ class Parts:
             reply: Any = await self.http.post("/v1/completions", body)
             rows = reply["choices"][0]["prompt_logprobs"][len(prefix.head) :]
             totals[spelled.label] = math.fsum(row[str(token)]["logprob"] for row, token in zip(rows, spelled.ids, strict=True))
-        largest = max(totals.values())
-        norm = math.fsum(math.exp(total - largest) for total in totals.values())
-        return {label: math.exp(total - largest) / norm for label, total in totals.items()}
+        return normalised(totals)
+
+    async def token_by_token(self, request: SelectionRequest, labels: Sequence[str]) -> dict[str, float]:
+        """The same, but every token of every name is a request of its own."""
+        prefix = self.renderer.prefix(request.messages, request.tools)
+        engine, totals = EngineClient(self.http), {}
+        for spelled in self.renderer.label_tokens(prefix, labels):
+            totals[spelled.label] = 0.0
+            for depth, token in enumerate(spelled.ids):
+                scores = await engine.score(self.model, [[*prefix.head, *spelled.ids[:depth]]], [token])
+                totals[spelled.label] += scores.logprobs[0][token]
+        return normalised(totals)
+
+
+def normalised(totals: dict[str, float]) -> dict[str, float]:
+    """Log-probabilities as probabilities that sum to 1."""
+    largest = max(totals.values())
+    norm = math.fsum(math.exp(total - largest) for total in totals.values())
+    return {label: math.exp(total - largest) / norm for label, total in totals.items()}
 
 
 @pytest.fixture
@@ -102,16 +122,16 @@ def request_for(names: Sequence[str], text: str) -> SelectionRequest:
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "text"),
     [
-        ["read_file", "read_file_v2", "read_file_v2_raw", "read"],
-        ["get_weather"],
-        ["list_directory", "list_directory_with_sizes", "search_files", "move_file"],
-        ["größe", "日本語", 'quo"ted', "back\\slash", "summarize"],
+        (["read_file", "read_file_v2", "read_file_v2_raw", "read"], "Read the notes"),
+        (["read_file", "read_file_v2"], "How is the weather in Rome?"),
+        (["get_weather"], "How is the weather in Rome?"),
+        (["list_directory", "list_directory_with_sizes", "search_files", "move_file"], "Read the notes"),
+        (["größe", "日本語", 'quo"ted', "back\\slash", "summarize"], "Read the notes"),
     ],
-    ids=lambda names: names[0],
+    ids=["names that begin others", "two of them", "a single tool", "a usual list", "names to be escaped"],
 )
-@pytest.mark.parametrize("text", ["Read the notes", "How is the weather in Rome?"])
 async def test_the_distribution_is_that_of_every_full_name(parts: Parts, names: list[str], text: str) -> None:
     request = request_for(names, text)
     selection = await parts.select(request)
@@ -127,11 +147,12 @@ async def test_a_hundred_and_twenty_eight_tools(parts: Parts) -> None:
     selection = await parts.select(request)
     assert len(selection.probabilities) == 129
     assert math.fsum(selection.probabilities.values()) == pytest.approx(1, abs=1e-9)
-    # Reading 129 prompts of 6,000 tokens from scratch would take an hour: the likeliest names, relative to each other.
-    labels = sorted(selection.probabilities, key=lambda label: -selection.probabilities[label])[:3]
+    # Scoring 129 names one by one takes an hour here, so some stand for all, relative to each other.
+    ranked = sorted(selection.probabilities, key=lambda label: -selection.probabilities[label])
+    labels = [ranked[0], ranked[1], ranked[60]]
     among = math.fsum(selection.probabilities[label] for label in labels)
-    expected = await parts.brute_force(request, labels)
-    assert {label: selection.probabilities[label] / among for label in labels} == pytest.approx(expected, abs=TOLERANCE)
+    expected = await parts.token_by_token(request, labels)
+    assert {label: selection.probabilities[label] / among for label in labels} == pytest.approx(expected, abs=LONG_TOLERANCE)
 
 
 async def test_many_samples_approach_the_exact_distribution(parts: Parts) -> None:

@@ -157,14 +157,14 @@ def test_a_client_that_leaves_stops_the_work(deployment: Deployment) -> None:
     """What is cancelled at the gateway is cancelled in the engine, too."""
 
     def running() -> float:
-        lines = deployment.get("engine", "/metrics").text.splitlines()
+        lines = deployment.get("engine", "/metrics/vllm").text.splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running{"))
 
     body = json.dumps(
         {"model": deployment.model, "messages": [{"role": "user", "content": "Tell a long story."}], "stream": True}
     )
     with socket.create_connection(("127.0.0.1", deployment.settings.port("gateway"))) as connection:
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body.encode())
         assert b"200 OK" in connection.recv(65536)
         eventually(lambda: running() >= 1, "the engine works on it")

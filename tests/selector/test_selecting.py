@@ -125,3 +125,14 @@ def test_both_roles_read_the_same_prefix(renderer: PromptRenderer) -> None:
     prefix = renderer.prefix(MESSAGES, [tool("read_file", path={"type": "string"})])
     select, write = renderer.name_prompt(prefix), renderer.arguments_prompt(prefix, "read_file")
     assert write[: len(select)] == select
+
+
+async def test_with_a_tool_result_at_hand_the_threshold_is_silent() -> None:
+    asked = SelectionRequest(tools=[tool("read_file"), tool("write_file")], messages=MESSAGES)
+    result = {"role": "tool", "tool_call_id": "c", "content": "done"}
+    answered = asked.model_copy(update={"messages": [*MESSAGES, result], "strategy": "sample"})
+    bold = Selector(
+        ScriptedEngine(*["summarize"] * 10), RENDERER, model="base", strategy="sample", sampling=Sampling(10, 10),
+        max_scored_tokens=128, answer_threshold=1.01,
+    )  # fmt: skip
+    assert (await bold.select(answered)).tool is None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.selector.labels import build_trie
-from services.selector.voting import exact_vote, is_decided, sampled_vote
+from services.selector.voting import exact_vote, is_decided, overruled, sampled_vote
 from services.shared.contracts.prompts import LabelTokens
 
 LABELS = ["read_file", "write_file", "summarize"]
@@ -63,3 +63,21 @@ def test_names_that_are_all_very_unlikely_still_have_probabilities() -> None:
     vote = exact_vote(trie, {(): {1: -2000.0, 2: -2001.0}})
     assert math.fsum(vote.probabilities.values()) == pytest.approx(1.0)
     assert vote.probabilities["a"] == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+def test_an_answer_below_the_threshold_gives_way_to_the_likeliest_tool() -> None:
+    vote = sampled_vote(LABELS, ["summarize"] * 7 + ["write_file"] * 2 + ["read_file"])
+    assert vote is not None
+    assert overruled(vote, "summarize", 0.7) == vote
+    tool = overruled(vote, "summarize", 0.71)
+    assert (tool.winner, tool.probabilities) == ("write_file", vote.probabilities)
+    assert tool.margin == pytest.approx(-0.5)
+
+
+def test_the_threshold_leaves_tools_and_lone_answers_alone() -> None:
+    tool = sampled_vote(LABELS, ["read_file"])
+    alone = sampled_vote(["summarize"], ["summarize"])
+    assert tool is not None
+    assert alone is not None
+    assert overruled(tool, "summarize", 1.0) == tool
+    assert overruled(alone, "summarize", 1.0) == alone

@@ -35,7 +35,8 @@ class Selection(BaseModel):
 
     Shapes: `probabilities` has one entry per candidate and, where answering was allowed, one for the label; they sum to 1.
     `tally` counts the samples (strategy `sample` only; unparsable ones are missing from it). `margin` is the lead of the
-    winner over the runner-up, 0..1. `valid_mass` is the probability, before renormalising, that the model names any
+    winner over the likeliest other label, -1..1: below 0 the answer was likelier, but not likely enough (answer_threshold).
+    `valid_mass` is the probability, before renormalising, that the model names any
     candidate at all (strategy `exact`), or the share of samples that parsed.
     """
 
