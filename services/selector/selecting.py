@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.selector.labels import LabelTrie, Node, build_trie, scoring_calls
-from services.selector.voting import Vote, certain_vote, exact_vote, is_decided, sampled_vote
+from services.selector.voting import Vote, certain_vote, exact_vote, is_decided, overruled, sampled_vote
 from services.shared.contracts.engine import CompletionRequest, Engine
 from services.shared.contracts.errors import ContextLengthExceeded, InvalidRequest
 from services.shared.contracts.prompts import LabelTokens, Prefix, PromptRenderer, answer_label
