@@ -5,11 +5,15 @@ A turn's calls are those after the last answer in text: an answer ends the turn 
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.shared.contracts.calls import Ladder, MadeCall, Standing
 from services.shared.contracts.tools import JsonObject, sha256_of
+
+OUR_CALL_ID = re.compile("call_[0-9a-f]{24}")
 
 
 def made_calls(messages: Sequence[JsonObject]) -> list[MadeCall]:
@@ -49,14 +53,18 @@ def own_standings(calls: Sequence[MadeCall], ladder: Ladder) -> list[Standing]:
 def conversation_of(messages: Sequence[JsonObject], session: str | None, user: str) -> str | None:
     """Whose calls are counted together: the client's session, else the first call of the history.
 
-    The first call's id is one that we gave out and is unique, while two strangers may well open with the same words.
+    An id that we gave out is unique, while two strangers may well open with the same words, or number their calls alike.
+    None: nothing tells this conversation from others, and its own history has to do.
     """
     if session:
         return sha256_of(["session", session, user])
-    for message in messages:
-        for call in message.get("tool_calls", []):
-            return sha256_of(["first call", str(call["id"]), user])
-    return None
+    first = next((str(call["id"]) for message in messages for call in message.get("tool_calls", [])), "")
+    return sha256_of(["first call", first, user]) if OUR_CALL_ID.fullmatch(first) else None
+
+
+def new_call_id() -> str:
+    """An id for a tool call, unique for all time (96 random bits) and within OpenAI's 40 characters."""
+    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped
-from services.gateway.loops import LoopGuard, blocked_answer, conversation_of, guard, made_calls, own_standings
+from services.gateway.loops import LoopGuard, blocked_answer, conversation_of, guard, made_calls, new_call_id, own_standings
 from services.gateway.requests import ChatRequest
 from services.gateway.routing import PassThrough, ToolRoute, route
 from services.gateway.toolsets import Catalogue
@@ -54,6 +53,7 @@ class Pipeline:
         candidates = [name for name in tools.candidates if request.choice.forced or name not in loops.withdrawn]
         if loops.blocked or not (candidates or tools.may_answer):
             log.warning("loop stopped", withdrawn=sorted(loops.withdrawn), blocked=len(loops.blocked))
+            await self._forget(request)
             yield Stopped(blocked_answer((loops.blocked or loops.repeated)[0]))
             return
         messages = [*request.messages, loops.note] if loops.note else request.messages
@@ -64,7 +64,7 @@ class Pipeline:
                 async for event in answer:
                     yield event
             return
-        yield CallOpened(call_id=f"call_{uuid.uuid4().hex[:24]}", tool=selection.tool)
+        yield CallOpened(call_id=new_call_id(), tool=selection.tool)
         yield CallWritten(await self.arguments.generate(_arguments_request(request, messages, selection.tool)))
 
     async def _look_back(self, request: ChatRequest) -> LoopGuard:
@@ -97,8 +97,7 @@ class Pipeline:
 
     async def _answer(self, request: ChatRequest, messages: list[JsonObject]) -> AsyncGenerator[Event]:
         """The base model answers in text; an answer ends the turn, so its calls are forgotten."""
-        if conversation := conversation_of(request.messages, request.session, request.user):
-            await self._forget(conversation)
+        await self._forget(request)
         body = {**request.relayed, "model": self.catalogue.base_model, "messages": messages}
         if request.stream:
             async with aclosing(self.engine.stream_chat(body)) as chunks:
@@ -107,7 +106,10 @@ class Pipeline:
         else:
             yield Answered(await self.engine.chat(body))
 
-    async def _forget(self, conversation: str) -> None:
+    async def _forget(self, request: ChatRequest) -> None:
+        conversation = conversation_of(request.messages, request.session, request.user)
+        if conversation is None:
+            return
         try:
             await self.memory.clear(conversation)
         except AgentFluxError as error:

@@ -86,7 +86,9 @@ def test_with_a_frozen_valkey_requests_go_on_and_the_loop_check_still_works(
     valkey = deployment.pid("valkey")
     os.kill(valkey, signal.SIGSTOP)
     try:
-        raw = client.chat.completions.with_raw_response.create(model="filesystem", messages=turn_with_history(5))
+        raw = client.chat.completions.with_raw_response.create(
+            model="filesystem", messages=turn_with_history(5), max_tokens=32, extra_headers={"x-session-id": "frozen"}
+        )
         assert json.loads(raw.headers["x-agentflux-selection"])["tool"] != "read_file", "withdrawn by the request's own history"
         ready = deployment.get("callcache", "/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
@@ -99,14 +101,16 @@ def test_with_a_frozen_valkey_requests_go_on_and_the_loop_check_still_works(
 def test_a_killed_valkey_is_started_again(deployment: Deployment, client: openai.OpenAI) -> None:
     before = deployment.pid("valkey")
     os.kill(before, signal.SIGKILL)
-    assert client.chat.completions.create(model="filesystem", messages=turn_with_history(1)).choices
+    asked = {"model": "filesystem", "messages": turn_with_history(1), "max_tokens": 32}
+    assert client.chat.completions.create(**asked, extra_headers={"x-session-id": "any"}).choices
     eventually(lambda: deployment.pid("valkey") != before, "a new Valkey")
     eventually(lambda: deployment.get("callcache", "/readyz").json()["status"] == "ready", "the call cache is well again")
 
 
 def test_a_killed_callcache_is_left_out_of_the_request(deployment: Deployment, client: openai.OpenAI) -> None:
     os.kill(deployment.pid("callcache"), signal.SIGKILL)
-    assert client.chat.completions.create(model="filesystem", messages=turn_with_history(1)).choices
+    asked = {"model": "filesystem", "messages": turn_with_history(1), "max_tokens": 32}
+    assert client.chat.completions.create(**asked, extra_headers={"x-session-id": "any"}).choices
     deployment.wait_until_ready()
 
 

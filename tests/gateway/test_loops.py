@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.loops import conversation_of, guard, made_calls, own_standings
+from services.gateway.loops import conversation_of, guard, made_calls, new_call_id, own_standings
 from services.shared.contracts.calls import Ladder
 from services.shared.contracts.messages import normalised
 from services.shared.contracts.tools import JsonObject
@@ -66,8 +66,12 @@ def test_withdrawn_tools_and_blocked_calls_are_told_apart() -> None:
 def test_strangers_with_the_same_words_are_different_conversations() -> None:
     messages = history(READ)
     other = history(READ)
-    other[1]["tool_calls"][0]["id"] = "call_other"
+    messages[1]["tool_calls"][0]["id"], other[1]["tool_calls"][0]["id"] = new_call_id(), new_call_id()
     assert conversation_of(messages, None, "") != conversation_of(other, None, "")
     assert conversation_of(messages, "s1", "") == conversation_of(other, "s1", "")
     assert conversation_of(messages, "s1", "ann") != conversation_of(messages, "s1", "bob")
     assert conversation_of(messages[:1], None, "") is None
+
+
+def test_call_ids_that_are_not_ours_tell_no_conversation_apart() -> None:
+    assert conversation_of(history(READ), None, "") is None

@@ -86,8 +86,9 @@ async def test_after_five_the_tool_leaves_the_vote_but_not_the_prompt() -> None:
 
 async def test_after_ten_the_turn_ends_with_an_answer_that_says_so() -> None:
     world = World()
-    (event,) = await world.run(history(*[READ] * 10), tools=OPENAI_TOOLS)
+    (event,) = await world.run(history(*[READ] * 10), session="s", tools=OPENAI_TOOLS)
     assert isinstance(event, Stopped)
+    assert world.memory.cleared, "an answer, whoever gives it, ends the turn"
     assert "read_file was called 10 times" in event.text
 
 
@@ -106,20 +107,21 @@ async def test_a_tool_chosen_by_name_is_called_until_it_is_blocked() -> None:
 async def test_what_the_call_cache_remembers_counts_too() -> None:
     standing = Standing(tool="read_file", call_key="k", repeats=7, step="withdraw")
     world = World(choice="list_directory", memory=FakeMemory(Standings(standings=[standing])))
-    await world.run(history(READ), tools=OPENAI_TOOLS)
+    await world.run(history(READ), session="s", tools=OPENAI_TOOLS)
     assert world.selector.requests[0].candidates == ["list_directory"]
 
 
 async def test_without_the_call_cache_the_request_goes_on_with_its_own_history() -> None:
     world = World(choice="list_directory", memory=FakeMemory(error=Unavailable("callcache is down")))
-    events = await world.run(history(*[READ] * 5), tools=OPENAI_TOOLS)
+    events = await world.run(history(*[READ] * 5), session="s", tools=OPENAI_TOOLS)
+    assert len(world.memory.asked) == 1
     assert isinstance(events[-1], CallWritten)
     assert world.selector.requests[0].candidates == ["list_directory"]
 
 
 async def test_an_answer_clears_the_conversations_calls() -> None:
     world = World(choice=None)
-    await world.run(history(READ), tools=OPENAI_TOOLS)
+    await world.run(history(READ), session="s", tools=OPENAI_TOOLS)
     assert world.memory.cleared == [world.memory.asked[0].conversation]
 
 
