@@ -36,7 +36,8 @@ test: dev ## Every test, on the real parts; ARGS="tests/selector" for some
 	$(PYTHON_IN_VENV) -m pytest $(ARGS)
 
 proto: dev ## Generate services/shared/pb from proto/
-	$(PYTHON_IN_VENV) -m grpc_tools.protoc -I proto --python_out=services/shared/pb --grpc_python_out=services/shared/pb --mypy_out=services/shared/pb proto/toolrunner/v1/toolrunner.proto
+	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON_IN_VENV) -m grpc_tools.protoc -I services/shared/pb=proto \
+	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. services/shared/pb/toolrunner/v1/toolrunner.proto
 
 lock: dev ## Resolve deploy/requirements/*.txt anew
 	@bash deploy/requirements/lock.sh

@@ -192,7 +192,7 @@ class CallToolRequest(_message.Message):
     call_id: _builtins.str
     """The caller's name for this call, for logs."""
     max_output_bytes: _builtins.int
-    """Largest result in bytes; 0 and anything above the toolset's limit mean the toolset's limit."""
+    """Largest contents in bytes, and again for the structured result; 0 and anything above the toolset's limit mean that limit."""
     @_builtins.property
     def max_wall(self) -> _duration_pb2.Duration:
         """Longest time for the whole call, start of the server included; clamped to the toolset's limit and the RPC's deadline."""

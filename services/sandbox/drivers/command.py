@@ -1,0 +1,117 @@
+"""The command line of a sandbox: which mounts, namespaces and limits a spec becomes. Text in, text out; starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from services.sandbox.drivers.driver import SandboxSpec
+from services.sandbox.limits import Limits
+
+
+class Mode(Enum):
+    """How the sandbox loses its rights; which one works depends on who runs the service and on the kernel.
+
+    `NESTED`: root makes the mounts, drops to a plain user, and that user enters a user namespace which forbids others.
+    `PRIVILEGED`: the same without the user namespace, where the kernel does not let plain users have one.
+    `USER`: a plain user makes everything inside a user namespace.
+    """
+
+    NESTED = "nested"
+    PRIVILEGED = "privileged"
+    USER = "user"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What this machine has: the programs that make a sandbox, and the uid to run as.
+
+    `top` says of /bin, /lib and the like whether they are links (to where) or directories (None).
+    """
+
+    bwrap: Path
+    setpriv: Path
+    prlimit: Path
+    uid: int
+    top: Mapping[str, str | None]
+
+
+def etc_files(uid: int) -> dict[str, str]:
+    """Contents of the smallest /etc that the C library and Node.js are content with."""
+    return {
+        "/etc/passwd": f"root:x:0:0::/:/bin/false\nsandbox:x:{uid}:{uid}::/tmp:/bin/false\n",
+        "/etc/group": f"root:x:0:\nsandbox:x:{uid}:\n",
+        "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+    }
+
+
+def mounts(spec: SandboxSpec, layout: Layout, mode: Mode, *, data: Mapping[str, int], shown: Sequence[Path]) -> list[str]:
+    """The arguments of bubblewrap itself. `data` gives the file descriptor of each of `etc_files`; `shown` are host files.
+
+    They contain the environment and host paths, so they belong into `--args FD`, where nobody inside can read them.
+    """
+    namespaces = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if mode is Mode.USER:
+        namespaces += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
+    arguments = [*namespaces, "--die-with-parent", "--new-session", "--hostname", "sandbox", "--ro-bind", "/usr", "/usr"]
+    for path, target in layout.top.items():
+        arguments += ["--symlink", target, path] if target else ["--ro-bind", path, path]
+    arguments += ["--proc", "/proc", "--dev", "/dev"]
+    for path in ("/dev/shm", "/tmp"):
+        arguments += ["--size", str(spec.limits.tmp_bytes), "--perms", "1777", "--tmpfs", path]
+    arguments += _directory("/etc")
+    for path, fd in data.items():
+        arguments += ["--perms", "0444", "--ro-bind-data", str(fd), path]
+    arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    # Each directory once, parents first; what bubblewrap makes by itself is open to its owner only.
+    parents = {parent for path in shown for parent in path.parents if str(parent) not in ("/", "/tmp", "/etc")}
+    for parent in sorted(parents):
+        arguments += _directory(str(parent))
+    for file in shown:
+        arguments += ["--ro-bind", str(file), str(file)]
+    if spec.toolset is not None:
+        arguments += ["--ro-bind", str(spec.toolset), "/toolset"]
+    arguments += ["--bind", str(spec.workspace), "/workspace", "--remount-ro", "/dev", "--remount-ro", "/"]
+    for name, value in {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", **spec.environment}.items():
+        arguments += ["--setenv", name, value]
+    return [*arguments, "--chdir", "/workspace"]
+
+
+def inside(command: Sequence[str], layout: Layout, mode: Mode, limits: Limits) -> list[str]:
+    """What bubblewrap runs: the command, behind the programs that drop rights and set limits, in the order that counts.
+
+    The limit on processes comes last, because inside a user namespace it counts for this sandbox alone.
+    """
+    drop = [
+        str(layout.setpriv), f"--reuid={layout.uid}", f"--regid={layout.uid}", "--clear-groups",
+        "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--",
+    ]  # fmt: skip
+    forbid = [
+        str(layout.bwrap), "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--die-with-parent",
+        "--dev-bind", "/", "/", "--",
+    ]  # fmt: skip
+    bound = [
+        str(layout.prlimit), f"--data={limits.memory_bytes}", f"--nproc={limits.processes}", f"--nofile={limits.open_files}",
+        f"--fsize={limits.file_bytes}", "--core=0", "--",
+    ]  # fmt: skip
+    match mode:
+        case Mode.NESTED:
+            return [*drop, *forbid, *bound, *command]
+        case Mode.PRIVILEGED:
+            return [*drop, *bound, *command]
+        case Mode.USER:
+            return [*bound, *command]
+
+
+def identity(euid: int, workspace_uid: int, sandbox_uid: int) -> int:
+    """The uid inside: our own, unless we are root; then the owner of the workspace, or `sandbox_uid` where that is root."""
+    if euid != 0:
+        return euid
+    return workspace_uid or sandbox_uid
+
+
+def _directory(path: str) -> list[str]:
+    return ["--perms", "0755", "--dir", path]

@@ -1,0 +1,172 @@
+"""The command line of a sandbox, the verdict of its self-probe, and what is said when there is no sandbox."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.sandbox.drivers.bwrap import BwrapDriver
+from services.sandbox.drivers.command import Layout, Mode, identity, inside, mounts
+from services.sandbox.drivers.driver import SandboxSpec
+from services.sandbox.drivers.probe import NAMESPACES, facts_from, judge
+from services.sandbox.drivers.programs import find_bwrap
+from services.sandbox.errors import SandboxUnusable, ToolsetNotReady
+from services.sandbox.limits import Limits
+
+LAYOUT = Layout(
+    bwrap=Path("/opt/bwrap"),
+    setpriv=Path("/usr/bin/setpriv"),
+    prlimit=Path("/usr/bin/prlimit"),
+    uid=65532,
+    top={"/bin": "usr/bin"},
+)
+SPEC = SandboxSpec(("node", "x.js"), Path("/srv/files"), Limits(), toolset=Path("/srv/tool"), environment={"KEY": "value"})
+ISOLATED = {
+    "uid": "65532", "CapEff": "0" * 16, "CapPrm": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "interfaces": "lo",
+    "canary": "hidden", "workspace": "writable", "environ": "0", "userns": "denied", "memory": "limited",
+    "processes": "limited", "files": "limited", **{f"ns_{kind}": f"{kind}:[2]" for kind in NAMESPACES},
+}  # fmt: skip
+HOST = {f"ns_{kind}": f"{kind}:[1]" for kind in NAMESPACES}
+
+
+def pairs(arguments: list[str], option: str) -> list[str]:
+    return [arguments[index + 1] for index, argument in enumerate(arguments) if argument == option]
+
+
+def test_only_the_workspace_is_bound_for_writing() -> None:
+    arguments = mounts(SPEC, LAYOUT, Mode.USER, data={"/etc/passwd": 9}, shown=[Path("/opt/node/bin/node")])
+    assert pairs(arguments, "--bind") == ["/srv/files"]
+    assert {"/usr", "/srv/tool", "/opt/node/bin/node"} == set(pairs(arguments, "--ro-bind"))
+    assert pairs(arguments, "--dir") == ["/etc", "/opt", "/opt/node", "/opt/node/bin"]
+
+
+def test_the_network_is_never_shared_and_every_mode_separates_processes() -> None:
+    for mode in Mode:
+        arguments = mounts(SPEC, LAYOUT, mode, data={}, shown=[])
+        assert {"--unshare-net", "--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session"} <= set(arguments)
+        assert "--share-net" not in arguments
+
+
+def test_root_drops_to_a_user_before_anything_else_runs() -> None:
+    for mode in (Mode.NESTED, Mode.PRIVILEGED):
+        command = inside(SPEC.command, LAYOUT, mode, Limits(processes=7))
+        assert command[:3] == ["/usr/bin/setpriv", "--reuid=65532", "--regid=65532"]
+        assert "--nproc=7" in command
+        assert command[-2:] == ["node", "x.js"]
+    assert "--disable-userns" in inside(SPEC.command, LAYOUT, Mode.NESTED, Limits())
+
+
+def test_tools_run_as_us_or_as_the_owner_of_the_workspace_but_never_as_root() -> None:
+    assert identity(euid=1000, workspace_uid=5, sandbox_uid=65532) == 1000
+    assert identity(euid=0, workspace_uid=1000, sandbox_uid=65532) == 1000
+    assert identity(euid=0, workspace_uid=0, sandbox_uid=65532) == 65532
+
+
+def test_a_sandbox_that_isolates_has_no_failures() -> None:
+    verdict = judge(ISOLATED, HOST, Mode.NESTED, Limits())
+    assert verdict.failures == []
+    assert "network: none" in verdict.enforced
+    assert "processes: 64 per sandbox" in verdict.enforced
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "says"),
+    [
+        ("uid", "0", "runs as root"),
+        ("CapEff", "00000000a80425fb", "keeps capabilities"),
+        ("NoNewPrivs", "0", "setuid programs"),
+        ("interfaces", "loeth0", "network interfaces: loeth0"),
+        ("canary", "visible", "a file of the host is visible"),
+        ("writable", "/usr", "/usr is writable"),
+        ("environ", "120", "environment of process 1"),
+        ("ns_net", "net:[1]", "shared with the host: net"),
+        ("memory", "free", "limit on memory"),
+        ("processes", "free", "limit on processes"),
+        ("files", "free", "limit on file size"),
+    ],
+)
+def test_each_hole_is_a_failure_of_its_own(fact: str, value: str, says: str) -> None:
+    [failure] = judge({**ISOLATED, fact: value}, HOST, Mode.NESTED, Limits()).failures
+    assert says in failure
+
+
+def test_what_could_not_be_seen_is_not_enforced() -> None:
+    assert len(judge({}, HOST, Mode.NESTED, Limits()).failures) >= 9
+    verdict = judge({**ISOLATED, "userns": "possible"}, HOST, Mode.PRIVILEGED, Limits())
+    assert "no further user namespaces" in verdict.not_enforced
+    assert "processes: 64 for all sandboxes of uid 65532 together" in verdict.enforced
+
+
+def test_facts_are_lines_with_an_equals_sign() -> None:
+    assert facts_from("a=1\nnoise\nb=x=y\n") == {"a": "1", "b": "x=y"}
+
+
+def driver(workspace: Path, *, bwrap: Path | None = None, node: Path | None = None) -> BwrapDriver:
+    programs = {"node": node} if node else {}
+    return BwrapDriver(bwrap=bwrap, programs=programs, workspace=workspace, sandbox_uid=65532, limits=Limits())
+
+
+@pytest.mark.anyio
+async def test_without_bubblewrap_nothing_is_ever_started(tmp_path: Path) -> None:
+    missing = driver(tmp_path, bwrap=tmp_path / "bwrap")
+    problem = (await missing.probe()).problem
+    assert problem.startswith(f"bubblewrap is not installed (no file {tmp_path}/bwrap): install bubblewrap")
+    with pytest.raises(SandboxUnusable, match="bubblewrap is not installed"):
+        await missing.start(SPEC)
+
+
+@pytest.mark.anyio
+async def test_nothing_is_started_before_the_probe(tmp_path: Path) -> None:
+    with pytest.raises(SandboxUnusable, match="has not been probed"):
+        await driver(tmp_path).start(SPEC)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("script", "says"), [("exit 0", "could not run a command"), ("echo uid=5; echo done=1", "not writable")])
+async def test_a_bubblewrap_that_only_pretends_is_found_out(tmp_path: Path, script: str, says: str) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    assert says in (await driver(tmp_path, bwrap=fake).probe()).problem
+
+
+@pytest.mark.anyio
+async def test_a_missing_workspace_is_named(tmp_path: Path) -> None:
+    assert "does not exist: create it" in (await driver(tmp_path / "gone").probe()).problem
+
+
+def test_without_node_the_message_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(ToolsetNotReady, match=r"Node\.js is not installed.*or set AGENTFLUX_SANDBOX_NODE"):
+        driver(tmp_path, node=tmp_path / "node").resolve("node")
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can own a workspace that tools cannot write")
+async def test_a_workspace_of_roots_needs_one_command(tmp_path: Path) -> None:
+    problem = (await driver(tmp_path).probe()).problem
+    assert problem.endswith(f"chown -R 65532:65532 {tmp_path}")
+
+
+PROBE = """
+import asyncio, sys
+from pathlib import Path
+from services.sandbox.drivers.bwrap import BwrapDriver
+from services.sandbox.limits import Limits
+driver = BwrapDriver(bwrap=None, programs={}, workspace=Path(sys.argv[1]), sandbox_uid=65532, limits=Limits())
+print(asyncio.run(driver.probe()).problem)
+"""
+
+
+@pytest.mark.real
+def test_without_user_namespaces_a_plain_user_hears_what_to_allow(tmp_path: Path) -> None:
+    # Bubblewrap itself makes the place where there are none left.
+    without = ["--unshare-user", "--uid", "1000", "--gid", "1000", "--disable-userns", "--dev-bind", "/", "/"]
+    command = [str(find_bwrap(None)), *without, "--", sys.executable, "-c", PROBE, str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert said.startswith("user namespaces are not available to uid 1000")
+    assert "user.max_user_namespaces" in said
