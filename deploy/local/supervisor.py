@@ -25,7 +25,7 @@ FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 10.0
 # A process that ran this long has started well; its next end is not the same trouble again.
 STEADY_S = 30.0
 # Longer than any service takes to drain.
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 90.0
 
 
 @dataclass

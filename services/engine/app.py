@@ -1,0 +1,73 @@
+"""Composes the engine: settings, the supervised vLLM, the door."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+
+from services.engine.api import StandingCollector, router
+from services.engine.launch import plan_launch, socket_path
+from services.engine.preflight import obstacle
+from services.engine.process import VllmProcess
+from services.engine.settings import EngineSettings
+from services.engine.transport import VllmProbe
+from services.shared.chassis.http import install_edge, serve
+
+
+def create_app(settings: EngineSettings) -> FastAPI:
+    """The whole service; vLLM is started with it and ends with it."""
+    probe = VllmProbe(settings.vllm_url)
+    vllm = VllmProcess(
+        launch=plan_launch(settings, cores=sorted(os.sched_getaffinity(0)), parent=os.getpid(), inherited=os.environ),
+        probe=probe,
+        obstacle=lambda: obstacle(settings),
+        socket=socket_path(settings),
+        start_timeout_s=settings.start_timeout_s,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        life = asyncio.create_task(vllm.run())
+        yield
+        life.cancel()
+        with suppress(asyncio.CancelledError):
+            await life
+        await probe.aclose()
+
+    async def vllm_ready() -> str | None:
+        return None if vllm.standing.state == "ready" else f"{vllm.standing.state}: {vllm.standing.reason}"
+
+    app = FastAPI(title="AgentFlux engine", lifespan=lifespan)
+    metrics = install_edge(app, settings, required={"vllm": vllm_ready})
+    StandingCollector(vllm.standing, metrics.registry)
+    app.include_router(router(vllm.standing, probe, served_model_name=settings.served_model_name, vllm_url=settings.vllm_url))
+    return app
+
+
+def main() -> None:
+    """Entry point of `python -m services.engine`."""
+    settings = EngineSettings()
+    if reason := obstacle(settings) or _taken(settings):
+        raise SystemExit(f"engine: {reason}")
+    serve(create_app(settings), settings, service="engine")
+
+
+def _taken(settings: EngineSettings) -> str | None:
+    # Looked at first, because the web server would look only after vLLM was started.
+    with socket.socket() as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            door.bind((settings.host, settings.port))
+        except OSError as error:
+            return f"{settings.host}:{settings.port} cannot be had ({error.strerror}); set AGENTFLUX_ENGINE_PORT to a free port"
+    if path := socket_path(settings):
+        with socket.socket(socket.AF_UNIX) as other, suppress(OSError):
+            other.connect(str(path))
+            return f"another engine answers at {path}; stop it, or set AGENTFLUX_ENGINE_VLLM_URL to another path"
+    return None

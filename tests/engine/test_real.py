@@ -1,0 +1,57 @@
+"""The engine with the real vLLM and the real base model: one start, so one story, told in order."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from deploy.local import base_model
+from services.shared.clients.http import HttpClient
+from tests.engine.running import ROOT, all_gone, eventually, running_engine
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
+
+MODEL = ROOT / ".run" / "models" / "smollm2-135m-instruct"
+START_S = 240
+
+
+def test_the_engine_answers_survives_the_loss_of_its_core_and_takes_vllm_along_when_it_is_killed(tmp_path):
+    base_model.prepare(MODEL)
+    with running_engine(tmp_path, MODEL) as engine:
+        eventually(lambda: engine.get("/readyz").status_code == 200, within_s=START_S)
+        anyio.run(_it_chats_and_scores, engine.url)
+        assert "vllm:prompt_tokens_total" in engine.get("/metrics/vllm").text
+
+        first = engine.descendants()
+        core = next(process for process in first if "EngineCore" in " ".join(process.cmdline()))
+        core.kill()
+        eventually(lambda: all_gone(first), within_s=60)
+        eventually(lambda: engine.status()["restarts"] == 1, within_s=30)
+        assert engine.get("/readyz").status_code == 503
+
+        # In the middle of the next start, as soon as there is a core again.
+        eventually(lambda: any("EngineCore" in " ".join(p.cmdline()) for p in engine.descendants()), within_s=START_S)
+        second = engine.descendants()
+        engine.process.kill()
+        eventually(lambda: all_gone(second), within_s=10)
+
+
+async def _it_chats_and_scores(url: str) -> None:
+    client = HttpClient(url, service="engine", timeout_s=120)
+    model = {"model": "smollm2-135m-instruct", "temperature": 0}
+    try:
+        question = [{"role": "user", "content": "What is the capital of France?"}]
+        chat = await client.post("/v1/chat/completions", {**model, "messages": question, "max_tokens": 20})
+        # That it stops by itself shows that <|im_end|> is the end of a turn.
+        assert chat["choices"][0]["message"]["content"] == "The capital of France is Paris."
+        assert chat["choices"][0]["finish_reason"] == "stop"
+
+        many = list(range(100, 228))
+        scoring = {"max_tokens": 1, "logprobs": 128, "logprob_token_ids": many, "return_tokens_as_token_ids": True}
+        body = {**model, **scoring, "prompt": [many * 3]}
+        await client.post("/v1/completions", body)
+        scored = await client.post("/v1/completions", body)
+        assert {f"token_id:{token}" for token in many} <= scored["choices"][0]["logprobs"]["top_logprobs"][0].keys()
+        assert scored["usage"]["prompt_tokens_details"]["cached_tokens"] == 352
+    finally:
+        await client.aclose()
