@@ -133,7 +133,9 @@ def _checks(settings: LocalSettings) -> dict[str, str]:
     if gateway is None:
         return {**checks, "gateway": "starting"}
     for name, says in gateway["checks"].items():
-        checks[name] = checks[name] if checks.get(name, "ok") != "ok" else says
+        if checks.get(name, "ok") == "ok":
+            # Before a service listens there is nothing wrong with it yet; `up` watches whether its process lives.
+            checks[name] = "starting" if "cannot be reached" in says else says
     callcache = _get_json(f"http://127.0.0.1:{settings.port('callcache')}/readyz")
     if callcache is not None:
         checks["valkey"] = next((says for says in callcache["checks"].values() if says != "ok"), "ok")
