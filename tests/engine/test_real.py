@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import anyio
+import asyncio
 import pytest
 
 from deploy.local import base_model
@@ -19,7 +19,7 @@ def test_the_engine_answers_survives_the_loss_of_its_core_and_takes_vllm_along_w
     base_model.prepare(MODEL)
     with running_engine(tmp_path, MODEL) as engine:
         eventually(lambda: engine.get("/readyz").status_code == 200, within_s=START_S)
-        anyio.run(_it_chats_and_scores, engine.url)
+        asyncio.run(_it_chats_and_scores(engine.url))
         assert "vllm:prompt_tokens_total" in engine.get("/metrics/vllm").text
 
         first = engine.descendants()

@@ -52,7 +52,7 @@ class Turn:
             AgentFluxError: the turn failed before its first event.
         """
         with contextlib.suppress(TimeoutError):
-            self._peeked.append(await asyncio.wait_for(self._events.get(), self._turns.keepalive_s))
+            self._peeked.append(await self._next())
             first = self._peeked[0]
             if isinstance(first, AgentFluxError):
                 raise first
@@ -69,7 +69,7 @@ class Turn:
         """The events as they happen, and None for every silence of `keepalive_s`."""
         while True:
             try:
-                item = self._peeked.pop() if self._peeked else await asyncio.wait_for(self._events.get(), self._turns.keepalive_s)
+                item = self._peeked.pop() if self._peeked else await self._next()
             except TimeoutError:
                 yield None
                 continue
@@ -78,6 +78,11 @@ class Turn:
             if isinstance(item, AgentFluxError):
                 raise item
             yield item
+
+    async def _next(self) -> Event | AgentFluxError | None:
+        # Not asyncio.wait_for: before Python 3.12 it swallows a cancellation that arrives together with a result.
+        async with asyncio.timeout(self._turns.keepalive_s):
+            return await self._events.get()
 
     async def aclose(self) -> None:
         """Cancels what still runs, and waits until it is gone."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import structlog
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -271,6 +272,8 @@ class _Exchange:
         elif message["type"] == "http.response.body" and not message.get("more_body"):
             self.complete = True
         await self._send(message)
+        # The server drops what is sent to a client that left; without waiting anywhere, a fast reply would never end.
+        await anyio.lowlevel.checkpoint_if_cancelled()
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
