@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON_IN_VENV := .venv/bin/python
 Q ?= Which files are in the workspace?
 
-.PHONY: help setup dev up down status ask check test bench proto lock clean
+.PHONY: help setup dev up down status ask check test proto lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
