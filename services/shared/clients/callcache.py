@@ -5,11 +5,9 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import httpx
-from pydantic import ValidationError
 
 from services.shared.clients.http import HttpClient
 from services.shared.contracts.calls import LookBack, Standings
-from services.shared.contracts.errors import AgentFluxError, UpstreamError
 
 
 class CallCacheClient:
@@ -20,11 +18,7 @@ class CallCacheClient:
 
     async def look_back(self, request: LookBack) -> Standings:
         """Reports the calls of a conversation and returns those which stand on the ladder."""
-        reply = await self._http.post("/v1/look-back", request.model_dump())
-        try:
-            return Standings.model_validate(reply)
-        except ValidationError as error:
-            raise UpstreamError(f"callcache answered with something that is no Standings: {reply!r:.300}") from error
+        return await self._http.ask("/v1/look-back", request, Standings)
 
     async def clear(self, conversation: str) -> None:
         """Forgets a conversation: its turn ended with an answer."""
@@ -33,11 +27,7 @@ class CallCacheClient:
 
     async def ready(self) -> str | None:
         """None when the service answers, else why not."""
-        try:
-            await self._http.get("/livez")
-        except AgentFluxError as error:
-            return error.message
-        return None
+        return await self._http.obstacle()
 
     async def aclose(self) -> None:
         """Closes the connection pool."""

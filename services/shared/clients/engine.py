@@ -130,11 +130,7 @@ class EngineClient:
 
     async def ready(self) -> str | None:
         """None when the engine can serve, else why not."""
-        try:
-            await self._http.get("/v1/models")
-        except AgentFluxError as error:
-            return error.message
-        return None
+        return await self._http.obstacle("/v1/models")
 
     async def _post(self, path: str, body: JsonObject) -> JsonObject:
         try:

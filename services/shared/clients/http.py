@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import orjson
 import structlog
 from opentelemetry import propagate
+from pydantic import BaseModel, ValidationError
 
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, Unavailable, UpstreamError, error_from
+
+Reply = TypeVar("Reply", bound=BaseModel)
 
 
 class HttpClient:
@@ -56,6 +59,24 @@ class HttpClient:
         """The JSON body of the reply to a POST of `body` as JSON."""
         async with self._exchange("POST", path, content=_encode(body)) as response:
             return self._parse(response, await response.aread())
+
+    async def ask(self, path: str, request: BaseModel, reply: type[Reply]) -> Reply:
+        """POSTs one contract model and gets another one."""
+        body = await self.post(path, request.model_dump(exclude_none=True))
+        try:
+            return reply.model_validate(body)
+        except ValidationError as error:
+            raise UpstreamError(
+                f"{self.service} answered {path} with something that is no {reply.__name__}: {body!r:.300}"
+            ) from error
+
+    async def obstacle(self, path: str = "/livez") -> str | None:
+        """None when a GET of `path` succeeds, else one sentence that says why not."""
+        try:
+            await self.get(path)
+        except AgentFluxError as error:
+            return error.message
+        return None
 
     async def delete(self, path: str) -> None:
         """A DELETE whose reply has no body."""
