@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -30,6 +31,17 @@ def check_node(path: str | None = None) -> None:
         raise Fault(f"{node} is version {said or 'unknown'}; the MCP servers need {MIN_NODE} or newer", "install a newer Node.js")
     if not SERVER.is_dir():
         raise Fault("the filesystem MCP server is not installed", "run `make setup`, which runs `npm ci`")
+
+
+def check_library(name: str = "libnuma.so.1", package: str = "libnuma1") -> None:
+    """A system library that vLLM's CPU backend is linked against can be loaded."""
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        raise Fault(
+            f"the library {name}, which vLLM's CPU backend needs, is not installed",
+            f"install it (Debian: `apt-get install {package}`)",
+        ) from error
 
 
 def find_bwrap(path: str | None = None, *, packaged: bool = True) -> Path:

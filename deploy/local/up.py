@@ -17,7 +17,7 @@ import psutil
 from deploy.local import base_model
 from deploy.local.faults import Fault
 from deploy.local.plan import PORTS, REPOSITORY, LocalSettings
-from deploy.local.preflight import check_node, check_ports, check_sandbox, find_bwrap, find_valkey
+from deploy.local.preflight import check_library, check_node, check_ports, check_sandbox, find_bwrap, find_valkey
 from deploy.local.progress import Progress
 from deploy.local.supervisor import STOP_TIMEOUT_S, State, read_state
 
@@ -61,6 +61,8 @@ def down(settings: LocalSettings, progress: Progress) -> None:
 
 def _prepare(settings: LocalSettings, progress: Progress) -> None:
     check_node()
+    if settings.model_dir is None:
+        check_library()
     check_sandbox(find_bwrap())
     check_ports({name: settings.port(name) for name in PORTS if not (name == "valkey" and settings.redis_url)})
     if settings.model_dir is None:

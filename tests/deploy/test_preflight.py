@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.faults import Fault
-from deploy.local.preflight import check_node, check_ports, check_sandbox, find_bwrap, find_valkey
+from deploy.local.preflight import check_library, check_node, check_ports, check_sandbox, find_bwrap, find_valkey
 
 
 def program(folder: Path, name: str, script: str) -> Path:
@@ -69,3 +69,10 @@ def test_a_valkey_on_the_path_goes_before_the_packaged_one(tmp_path: Path) -> No
     assert find_valkey(path=str(tmp_path)).is_file()
     own = program(tmp_path, "redis-server", "true")
     assert find_valkey(path=str(tmp_path)) == own
+
+
+def test_a_missing_system_library_is_named_with_its_package() -> None:
+    check_library()
+    with pytest.raises(Fault, match=r"libnone\.so\.7.*is not installed") as fault:
+        check_library("libnone.so.7", "libnone7")
+    assert "apt-get install libnone7" in fault.value.next_step
