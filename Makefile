@@ -1,9 +1,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON_IN_VENV := .venv/bin/python
-Q ?= Which files are in the workspace?
+Q ?= Read the file README.txt
 
-.PHONY: help setup dev up down status ask check test proto lock clean
+.PHONY: help setup dev up down status ask check test bench proto lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ check: dev ## Layout, lint, types, protocol
 
 test: dev ## Every test, on the real parts; ARGS="tests/selector" for some
 	$(PYTHON_IN_VENV) -m pytest $(ARGS)
+
+bench: ## Measure turns on the running deployment
+	$(PYTHON_IN_VENV) -m tests.bench.turns
 
 proto: dev ## Generate services/shared/pb from proto/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON_IN_VENV) -m grpc_tools.protoc -I services/shared/pb=proto \

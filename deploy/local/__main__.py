@@ -56,7 +56,7 @@ def _up(settings: LocalSettings, progress: Progress) -> None:
         f"\nready in {progress.elapsed_s:.0f} s\n"
         f"base URL   {url}   (any API key; models: {settings.base_model}, filesystem)\n"
         f"try        curl {url}/chat/completions -H 'content-type: application/json' -d '{body}'\n"
-        f'ask        make ask Q="Which files are in the workspace?"\n'
+        f'ask        make ask Q="{FIRST_QUESTION}"\n'
         f"workspace  {settings.workspace_dir}\n"
         f"logs       {settings.run_dir}/logs\n"
         f"stop       make down"
