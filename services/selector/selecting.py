@@ -13,6 +13,7 @@ from services.shared.contracts.engine import CompletionRequest, Engine
 from services.shared.contracts.errors import ContextLengthExceeded, InvalidRequest
 from services.shared.contracts.prompts import LabelTokens, Prefix, PromptRenderer, answer_label
 from services.shared.contracts.selection import Selection, SelectionRequest, Strategy
+from services.shared.contracts.tools import JsonObject
 from services.shared.contracts.usage import Usage
 
 # Ahead of warm-ups and evaluations, behind the arguments of turns that are already decided.
@@ -73,7 +74,7 @@ class Selector:
             vote, usage, strategy = await self._sample(prefix, spelled, answer, request.seed)
         else:
             vote, usage = await self._score(prefix, spelled)
-        if request.messages[-1].get("role") != "tool":
+        if not _has_results(request.messages):
             # With results at hand the model may well be done; before, an answer in text has to be sure of itself.
             vote = overruled(vote, answer, self._answer_threshold)
         return Selection(
@@ -158,6 +159,13 @@ class Selector:
         # A tool is required and no sample named one: only scores can still tell the tools apart.
         vote, cost = await self._score(prefix, spelled)
         return vote, usage + cost, "exact"
+
+
+def _has_results(messages: Sequence[JsonObject]) -> bool:
+    """Whether a tool has answered since the user last spoke."""
+    roles = [message.get("role") for message in messages]
+    since = max((index for index, role in enumerate(roles) if role == "user"), default=0)
+    return "tool" in roles[since:]
 
 
 def _labels(request: SelectionRequest, answer: str) -> list[str]:

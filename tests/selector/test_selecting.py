@@ -130,9 +130,13 @@ def test_both_roles_read_the_same_prefix(renderer: PromptRenderer) -> None:
 async def test_with_a_tool_result_at_hand_the_threshold_is_silent() -> None:
     asked = SelectionRequest(tools=[tool("read_file"), tool("write_file")], messages=MESSAGES)
     result = {"role": "tool", "tool_call_id": "c", "content": "done"}
-    answered = asked.model_copy(update={"messages": [*MESSAGES, result], "strategy": "sample"})
-    bold = Selector(
-        ScriptedEngine(*["summarize"] * 10), RENDERER, model="base", strategy="sample", sampling=Sampling(10, 10),
+    note = {"role": "system", "content": "read_file was called 3 times"}
+    answered = asked.model_copy(update={"messages": [*MESSAGES, result, note]})
+    asked_again = asked.model_copy(update={"messages": [*MESSAGES, result, *MESSAGES]})
+    unsure = Selector(
+        ScriptedEngine(*["summarize"] * 30), RENDERER, model="base", strategy="sample", sampling=Sampling(10, 10),
         max_scored_tokens=128, answer_threshold=1.01,
     )  # fmt: skip
-    assert (await bold.select(answered)).tool is None
+    assert (await unsure.select(asked)).tool == "read_file"
+    assert (await unsure.select(answered)).tool is None
+    assert (await unsure.select(asked_again)).tool == "read_file"
