@@ -68,9 +68,6 @@ class ToyEngine:
     def stream_chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         raise NotImplementedError
 
-    async def models(self) -> list[str]:
-        return ["base"]
-
 
 class ScriptedEngine(ToyEngine):
     """An engine that continues prompts with the texts of a script, and chats with one sentence."""

@@ -158,7 +158,7 @@ def _tool(entry: Any, where: str) -> Tool:
             f"the parameters of tool {name!r} are {type(parameters).__name__}, not a JSON Schema object",
             param=f"{where}.function.parameters",
         )
-    tool = Tool(name=name, description=str(function.get("description") or ""), strict=function.get("strict"))
+    tool = Tool(name=name, description=str(function.get("description") or ""))
     if parameters:
         tool = tool.model_copy(update={"parameters": parameters})
     try:

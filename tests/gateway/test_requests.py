@@ -145,3 +145,9 @@ def test_arguments_nested_without_end_do_not_stop_the_loop_check() -> None:
         messages=[{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c1", "content": "x"}]
     )
     assert len(made_calls(request.messages)[0].call_key) == 64
+
+
+@pytest.mark.parametrize("strict", [True, False, None, "maybe"])
+def test_strict_may_say_anything_because_every_schema_is_enforced(strict: Any) -> None:
+    sent = {"type": "function", "function": {"name": "f", "strict": strict}}
+    assert parse(tools=[sent]).tools[0].name == "f"

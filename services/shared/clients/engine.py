@@ -124,10 +124,6 @@ class EngineClient:
             self._context_length = int(models["data"][0]["max_model_len"])
         return self._context_length
 
-    async def models(self) -> list[str]:
-        """The names that may stand in `model`: the base model and the loaded adapters."""
-        return [str(model["id"]) for model in (await self._http.get("/v1/models"))["data"]]
-
     async def ready(self) -> str | None:
         """None when the engine can serve, else why not."""
         return await self._http.obstacle("/v1/models")

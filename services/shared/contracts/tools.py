@@ -17,7 +17,6 @@ class Tool(BaseModel):
     name: str = Field(min_length=1, max_length=128)
     description: str = ""
     parameters: JsonObject = Field(default_factory=lambda: {"type": "object", "properties": {}})
-    strict: bool | None = None
 
     @property
     def has_parameters(self) -> bool:
