@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.sandbox.drivers.bwrap import BwrapDriver
+from services.sandbox.drivers.bwrap import BwrapDriver, _Machine
 from services.sandbox.drivers.command import Layout, Mode, identity, inside, mounts
 from services.sandbox.drivers.driver import SandboxSpec
 from services.sandbox.drivers.probe import NAMESPACES, facts_from, judge
@@ -152,10 +152,61 @@ async def test_a_workspace_of_roots_needs_one_command(tmp_path: Path) -> None:
     assert problem.endswith(f"chown -R 65532:65532 {tmp_path}")
 
 
+class Faltering(BwrapDriver):
+    """The real driver, whose probes fail where `failing` says so: each mode as often as it is listed."""
+
+    def __init__(self, workspace: Path, *failing: Mode) -> None:
+        super().__init__(bwrap=None, programs={}, workspace=workspace, sandbox_uid=65532, limits=Limits())
+        self.failing = list(failing)
+
+    async def _run(self, spec: SandboxSpec, machine: _Machine) -> tuple[str, str]:
+        if machine.mode in self.failing:
+            self.failing.remove(machine.mode)
+            raise SandboxUnusable("the sandbox's self-probe did not end")
+        return await super()._run(spec, machine)
+
+
+@pytest.fixture
+def open_workspace(tmp_path: Path) -> Path:
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    workspace.chmod(0o777)
+    return workspace
+
+
+STRICTEST = Mode.NESTED if os.geteuid() == 0 else Mode.USER
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_one_failure_of_the_probe_is_no_proof(open_workspace: Path) -> None:
+    found = await Faltering(open_workspace, STRICTEST).probe()
+    assert found.driver == f"bwrap ({STRICTEST.value})"
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@pytest.mark.skipif(os.geteuid() != 0, reason="a plain user has one mode only")
+async def test_a_weaker_mode_is_declared(open_workspace: Path) -> None:
+    found = await Faltering(open_workspace, Mode.NESTED, Mode.NESTED).probe()
+    assert found.driver == "bwrap (privileged)"
+    assert "a user namespace of its own: the sandbox's self-probe did not end" in found.not_enforced
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_later_probe_never_settles_for_less(open_workspace: Path) -> None:
+    driver = Faltering(open_workspace)
+    assert (await driver.probe()).driver == f"bwrap ({STRICTEST.value})"
+    driver.failing = [STRICTEST, STRICTEST]
+    assert (await driver.probe()).problem == "the sandbox's self-probe did not end"
+    assert (await driver.probe()).driver == f"bwrap ({STRICTEST.value})"
+
+
 PROBE = """
 import asyncio, sys
 from pathlib import Path
-from services.sandbox.drivers.bwrap import BwrapDriver
+from services.sandbox.drivers.bwrap import BwrapDriver, _Machine
 from services.sandbox.limits import Limits
 driver = BwrapDriver(bwrap=None, programs={}, workspace=Path(sys.argv[1]), sandbox_uid=65532, limits=Limits())
 print(asyncio.run(driver.probe()).problem)

@@ -80,25 +80,30 @@ class BwrapDriver:
         self._sandbox_uid = sandbox_uid
         self._limits = limits
         self._machine: _Machine | None = None
+        self._mode: Mode | None = None
         self._shown: dict[Path, list[Path]] = {}
         self._problem = "the sandbox has not been probed yet"
 
     async def probe(self) -> Capabilities:
-        """Tries the modes that this user can have, strictest first, and keeps the first that isolates."""
+        """Tries the modes that this user can have, strictest first, and keeps the first that isolates.
+
+        What was kept once is kept: a later probe never settles for less, and a stricter mode that failed is declared.
+        """
         try:
             layout = self._look_around()
         except SandboxUnusable as error:
             return self._unusable(error.message)
         modes = [Mode.NESTED, Mode.PRIVILEGED] if os.geteuid() == 0 else [Mode.USER]
         problems = []
-        for mode in modes:
+        for mode in modes if self._mode is None else [self._mode]:
             try:
-                verdict = await self._try(_Machine(layout, mode))
+                verdict = await self._try_twice(_Machine(layout, mode))
             except SandboxUnusable as error:
                 problems.append(error.message)
                 continue
-            self._machine = _Machine(layout, mode)
-            return Capabilities(f"bwrap ({mode.value})", tuple(verdict.enforced), tuple(verdict.not_enforced))
+            self._machine, self._mode = _Machine(layout, mode), mode
+            not_enforced = [*verdict.not_enforced, *(f"a user namespace of its own: {problem}" for problem in problems)]
+            return Capabilities(f"bwrap ({mode.value})", tuple(verdict.enforced), tuple(not_enforced))
         return self._unusable(problems[0])
 
     def resolve(self, program: str) -> Path:
@@ -160,6 +165,13 @@ class BwrapDriver:
         top = [Path("/") / name for name in ("bin", "sbin", "lib", "lib32", "lib64") if (Path("/") / name).exists()]
         links = {str(path): os.readlink(path) if path.is_symlink() else None for path in top}
         return Layout(bwrap=bwrap, setpriv=setpriv, prlimit=prlimit, uid=uid, top=links)
+
+    async def _try_twice(self, machine: _Machine) -> Verdict:
+        # A service that was paused for long (a suspended machine, a debugger) finds its probe timed out; once is no proof.
+        try:
+            return await self._try(machine)
+        except SandboxUnusable:
+            return await self._try(machine)
 
     async def _try(self, machine: _Machine) -> Verdict:
         layout, mode = machine.layout, machine.mode
