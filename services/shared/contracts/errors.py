@@ -3,6 +3,7 @@
     AgentFluxError                     internal_error             500
     ├── InvalidRequest                 invalid_request            400
     │   ├── InvalidToolSchema          invalid_tool_schema        400
+    │   ├── AdapterRefused             adapter_refused            400
     │   └── ContextLengthExceeded      context_length_exceeded    400
     ├── NotFound                       not_found                  404
     │   └── ModelNotFound              model_not_found            404
@@ -57,6 +58,12 @@ class InvalidToolSchema(InvalidRequest):
     """A tool's `parameters` is not a JSON Schema, or one that no decoder can follow."""
 
     code = "invalid_tool_schema"
+
+
+class AdapterRefused(InvalidRequest):
+    """An adapter, or a manifest of adapters, is not what it says, or does not fit what is served; the message says why."""
+
+    code = "adapter_refused"
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -131,8 +138,8 @@ class DeadlineExceeded(AgentFluxError):
 _BY_CODE: dict[str, type[AgentFluxError]] = {
     error.code: error
     for error in (
-        AgentFluxError, InvalidRequest, InvalidToolSchema, ContextLengthExceeded, NotFound, ModelNotFound, MethodNotAllowed,
-        RequestTooLarge, ArgumentsInvalid, UpstreamError, Unavailable, EngineUnavailable, DeadlineExceeded,
+        AgentFluxError, InvalidRequest, InvalidToolSchema, AdapterRefused, ContextLengthExceeded, NotFound, ModelNotFound,
+        MethodNotAllowed, RequestTooLarge, ArgumentsInvalid, UpstreamError, Unavailable, EngineUnavailable, DeadlineExceeded,
     )
 }  # fmt: skip
 

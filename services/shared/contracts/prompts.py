@@ -6,6 +6,9 @@ Both roles see one identical prefix (system, tools, conversation, generation pro
                                   └ the selector decides X   └ the argument writer goes on from here
 
 So whatever one role has computed for the prefix serves the other one too.
+
+Two profiles differ in how the prefix shows the tools: `full` gives their schemas, as the base model's template writes them;
+`compact` gives their names only, for adapters that have learned their toolset by heart. The grammar holds the schema anyway.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from services.shared.contracts.adapters import PromptProfile
 from services.shared.contracts.errors import InvalidRequest
 from services.shared.contracts.selection import ANSWER_LABEL
 from services.shared.contracts.tools import JsonObject, Tool, canonical_json
 
 _CALL_OPENING = '<tool_call>\n{"name": "'
 _ARGUMENTS_OPENING = '", "arguments": '
+_COMPACT_TOOLS = "Functions: "
 _ANSWER_DESCRIPTION = "Answer the user in plain words: no other function fits, or the results so far are enough for an answer."
 
 
@@ -64,7 +69,7 @@ class PromptRenderer:
         )
         # Trainer and services compare this: an adapter learned one rendering and is of no use under another.
         self.template_hash = hashlib.sha256(
-            "\0".join([template, _CALL_OPENING, _ARGUMENTS_OPENING, ANSWER_LABEL, _ANSWER_DESCRIPTION]).encode()
+            "\0".join([template, _CALL_OPENING, _ARGUMENTS_OPENING, ANSWER_LABEL, _ANSWER_DESCRIPTION, _COMPACT_TOOLS]).encode()
         ).hexdigest()
 
     @classmethod
@@ -80,19 +85,28 @@ class PromptRenderer:
         tokens = {name: _token_text(config[name]) for name in ("bos_token", "eos_token") if config.get(name)}
         return cls(Tokenizer.from_file(str(model_dir / "tokenizer.json")), template, tokens)
 
-    def prefix(self, messages: list[JsonObject], tools: Sequence[Tool]) -> Prefix:
-        """The prefix of both roles: `tools` in the order given plus the answer label, then the conversation."""
+    def prefix(self, messages: list[JsonObject], tools: Sequence[Tool], profile: PromptProfile = "full") -> Prefix:
+        """The prefix of both roles: the tools plus the answer label, then the conversation.
+
+        `full` shows the tools in the order given; `compact` sorts their names, so that a prompt is the one of the training
+        whatever order a client has.
+        """
         label = answer_label(tools)
-        shown = [_shown(tool) for tool in tools]
-        shown.append(_shown(Tool(name=label, description=_ANSWER_DESCRIPTION)))
-        text = self._render(messages, shown)
+        if profile == "compact":
+            names = ", ".join([*sorted(tool.name for tool in tools), label])
+            text = self._render(_with_system(messages, _COMPACT_TOOLS + names), [])
+        else:
+            shown = [_shown(tool) for tool in tools]
+            shown.append(_shown(Tool(name=label, description=_ANSWER_DESCRIPTION)))
+            text = self._render(messages, shown)
         cut = max((text.rfind(token) + len(token) for token in self._special if token in text), default=0)
         return Prefix(head=self._encode(text[:cut]), rest=text[cut:])
 
     def _render(self, messages: list[JsonObject], tools: list[JsonObject]) -> str:
         try:
             readable = [_readable(message) for message in messages]
-            return self._template.render(messages=readable, tools=tools, add_generation_prompt=True, **self._variables)
+            # Templates ask whether there are tools at all; an empty list is no tools to all of them, and None to the rest.
+            return self._template.render(messages=readable, tools=tools or None, add_generation_prompt=True, **self._variables)
         except (TemplateError, TypeError, RecursionError) as error:
             # Templates are written for a model, not for every conversation that JSON can hold.
             raise InvalidRequest(
@@ -150,6 +164,13 @@ def _readable(message: JsonObject) -> JsonObject:
         return message
     functions = [{**call["function"], "arguments": json.loads(call["function"]["arguments"])} for call in calls]
     return {**message, "tool_calls": [{**call, "function": function} for call, function in zip(calls, functions, strict=True)]}
+
+
+def _with_system(messages: list[JsonObject], line: str) -> list[JsonObject]:
+    if messages and messages[0].get("role") == "system":
+        said = messages[0].get("content") or ""
+        return [{**messages[0], "content": f"{said}\n\n{line}" if said else line}, *messages[1:]]
+    return [{"role": "system", "content": line}, *messages]
 
 
 def _escaped(name: str) -> str:

@@ -1,0 +1,128 @@
+"""Adapters: what a published one is, how it is named, and which of them serve a toolset together.
+
+    <store>/<toolset>.<alias>--<sha12>/      one adapter, immutable: written once, renamed into place, never touched again
+        adapter_config.json                  PEFT's
+        adapter_model.safetensors            the weights
+        card.json                            AdapterCard; its SHA-256 begins with <sha12>, and it names the hash of each file
+    <store>/<toolset>.manifest.json          Manifest: the release that serves now, and those before it
+
+The name commits to the card and the card to the files, so whoever knows the name knows every byte.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from services.shared.contracts.tools import JsonObject, sha256_of
+
+Role = Literal["selector", "arguments", "joint"]
+PromptProfile = Literal["full", "compact"]
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+CARD_FILE = "card.json"
+MANIFEST_SUFFIX = ".manifest.json"
+
+# The last part of an alias whose adapter is not of one tool.
+SELECTOR_ALIAS = "select"
+JOINT_ALIAS = "joint"
+
+TOOLSET_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
+_TOOL_NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,126}[A-Za-z0-9_])?"
+ADAPTER_NAME = re.compile(rf"(?P<toolset>{TOOLSET_NAME.pattern})\.(?P<alias>{_TOOL_NAME})--(?P<sha12>[0-9a-f]{{12}})")
+
+# Releases that a manifest remembers: as many publishes can pass while one request is in flight.
+HISTORY = 32
+
+
+class AdapterCard(BaseModel):
+    """Where an adapter comes from and what it fits. Published with it, hashed into its name.
+
+    `files` gives the SHA-256 (hex) of every other file in the directory. `activation_tokens` are the token ids from whose
+    last occurrence on the adapter acts (activated LoRA, arXiv 2504.12397); None for plain LoRA, which acts everywhere.
+    An adapter fits one base model (`base_fingerprint`), one way of writing prompts (`template_hash`, `prompt_profile`)
+    and one list of tools (`tools_digest`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    toolset: str = Field(pattern=rf"^{TOOLSET_NAME.pattern}$")
+    role: Role
+    tool: str | None = Field(default=None, pattern=rf"^{_TOOL_NAME}$")
+    base_model: str
+    base_fingerprint: str = Field(pattern=r"^[0-9a-f]{64}$")
+    template_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+    prompt_profile: PromptProfile
+    tools_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    rank: int = Field(ge=1)
+    activation_tokens: list[int] | None = Field(default=None, min_length=1)
+    data_sha256: str
+    seed: int
+    gate: JsonObject = Field(default_factory=dict)
+    """What it was measured to do before it was published: metrics, counts, the verdict."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    created_at: str
+    files: dict[str, str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _arguments_are_of_one_tool(self) -> AdapterCard:
+        if (self.role == "arguments") != (self.tool is not None):
+            raise ValueError("an adapter for arguments names its tool, any other names none")
+        return self
+
+    @property
+    def alias(self) -> str:
+        """The name without its version, such as `filesystem.select`."""
+        last = self.tool or {"selector": SELECTOR_ALIAS}.get(self.role, JOINT_ALIAS)
+        return f"{self.toolset}.{last}"
+
+    @property
+    def name(self) -> str:
+        """The name of its directory, and the `model` by which the engine serves it."""
+        return f"{self.alias}--{sha256_of(self.model_dump(mode='json'))[:12]}"
+
+
+class AdapterSet(BaseModel):
+    """The adapters of one toolset that belong together, by directory name; what has none is served by the base model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    selector: str | None = None
+    arguments: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Every adapter once, the selector first."""
+        return list(dict.fromkeys([*([self.selector] if self.selector else []), *self.arguments.values()]))
+
+
+class Release(BaseModel):
+    """One set of adapters, promoted as the `number`th of its toolset. A roll-back is a new release of an old set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int = Field(ge=1)
+    adapters: AdapterSet
+    promoted_at: str
+    note: str = ""
+
+
+class Manifest(BaseModel):
+    """`<toolset>.manifest.json`: `releases` newest first; the first one serves. At most `HISTORY` are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    toolset: str = Field(pattern=rf"^{TOOLSET_NAME.pattern}$")
+    releases: list[Release] = Field(min_length=1, max_length=HISTORY)
+
+    @property
+    def current(self) -> Release:
+        """The release that serves."""
+        return self.releases[0]
+
+    def release(self, number: int) -> Release | None:
+        """The release of that number, if it is remembered."""
+        return next((release for release in self.releases if release.number == number), None)
