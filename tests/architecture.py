@@ -26,6 +26,8 @@ IO_CALLS = {
     "asyncio.open_unix_connection", "asyncio.start_unix_server", "anyio.open_process", "anyio.run_process", "anyio.connect_tcp",
     "os.system", "os.popen", "os.fork", "os.execv", "os.execvp", "os.execve", "os.execvpe", "os.posix_spawn",
 }  # fmt: skip
+# Programs of their own, which a person runs.
+PROGRAMS = {"services/sandbox/pin.py", "services/engine/adapters.py"}
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.putenv"}
 
 
@@ -47,7 +49,12 @@ def service_of(path: str) -> str | None:
 
 def is_idea(path: str) -> bool:
     parts = path.split("/")
-    return service_of(path) is not None and parts[-1] not in ROLES and not WORLDLY_FOLDERS & set(parts[2:-1])
+    return (
+        service_of(path) is not None
+        and path not in PROGRAMS
+        and parts[-1] not in ROLES
+        and not WORLDLY_FOLDERS & set(parts[2:-1])
+    )
 
 
 def imports(path: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -131,7 +138,8 @@ def ideas_have_no_wires(sources: Sources) -> Iterator[str]:
 
 def only_app_reads_the_environment(sources: Sources) -> Iterator[str]:
     for path, tree in sources.items():
-        if path.split("/")[-1] in ("app.py", "__main__.py"):
+        # Inside vLLM's processes there is no app of ours; the launcher hands values in by the environment.
+        if path.split("/")[-1] in ("app.py", "__main__.py") or path == "services/engine/vllm_plugin/switches.py":
             continue
         found = [*attributes(tree), *imports(path, tree)]
         for line, name in sorted({(line, name) for line, name in found if name in ENVIRONMENT}):
@@ -141,8 +149,7 @@ def only_app_reads_the_environment(sources: Sources) -> Iterator[str]:
 def only_app_constructs_settings(sources: Sources) -> Iterator[str]:
     names = {node.name for _, node in _settings_classes(sources)}
     for path, tree in sources.items():
-        # pin.py is a program of its own, which a person runs.
-        if path.split("/")[-1] in ("app.py", "__main__.py") or path == "services/sandbox/pin.py":
+        if path.split("/")[-1] in ("app.py", "__main__.py") or path in PROGRAMS:
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in names:
