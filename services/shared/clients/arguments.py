@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.shared.clients.http import HttpClient
 from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
+from services.shared.contracts.usage import Usage
 
 
 class ArgumentsClient:
@@ -15,6 +16,10 @@ class ArgumentsClient:
     async def generate(self, request: ArgumentsRequest) -> GeneratedArguments:
         """The arguments; raises the service's own errors, Unavailable or DeadlineExceeded."""
         return await self._http.ask("/v1/arguments", request, GeneratedArguments)
+
+    async def prepare(self, request: ArgumentsRequest) -> Usage:
+        """What it cost to read the conversation."""
+        return await self._http.ask("/v1/arguments/prepare", request, Usage)
 
     async def ready(self) -> str | None:
         """None when the service answers, else why not."""

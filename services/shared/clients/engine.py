@@ -24,6 +24,9 @@ from services.shared.contracts.usage import Usage
 # vLLM refuses a larger `logprob_token_ids` (vllm/sampling_params.py).
 MAX_SCORED_TOKENS = 128
 
+# Behind arguments (0) and selections (1), which somebody waits for.
+WARM_PRIORITY = 10
+
 # How vLLM 0.3x words a prompt, or a prompt plus max_tokens, that exceeds max_model_len.
 _CONTEXT_OVERFLOW = re.compile(
     r"maximum (context|model) length|max_model_len|longer than the maximum|input_tokens|context length", re.I
@@ -93,6 +96,10 @@ class EngineClient:
             for choice in sorted(reply["choices"], key=lambda choice: int(choice["index"]))
         ]
         return Completions(choices=choices, usage=_usage(reply))
+
+    async def warm(self, model: str, prompt: list[int]) -> None:
+        """One token of `model`, behind everything else, so that its weights are in memory when somebody waits for them."""
+        await self.complete(CompletionRequest(model=model, prompt=prompt, max_tokens=1, priority=WARM_PRIORITY))
 
     async def chat(self, body: JsonObject) -> JsonObject:
         """vLLM's chat completion, as it is."""

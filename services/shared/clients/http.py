@@ -116,7 +116,9 @@ class HttpClient:
             body: object = orjson.loads(content)
         except orjson.JSONDecodeError:
             body = content.decode("utf-8", "replace")
-        if status == 503 and not (isinstance(body, dict) and isinstance(body.get("error"), dict) and body["error"].get("code")):
+        error = body.get("error") if isinstance(body, dict) else None
+        # Our own codes are words; vLLM's is the status again, a number.
+        if status == 503 and not (isinstance(error, dict) and isinstance(error.get("code"), str)):
             return self._unavailable(f"{self.service} says it cannot serve now: {body!r:.300}")
         return error_from(status, body, service=self.service)
 

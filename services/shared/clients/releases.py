@@ -1,0 +1,240 @@
+"""Follows the adapter store: notices a new release, warms its adapters on every engine, and only then lets it serve."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from services.shared.clients.adapters import AdapterStore, check_fit
+from services.shared.clients.engines import EngineFleet
+from services.shared.contracts.adapters import AdapterCard, Manifest, Release, ServedRelease
+from services.shared.contracts.base_model import base_fingerprint
+from services.shared.contracts.errors import AgentFluxError, InvalidRequest, NotFound, Unavailable
+from services.shared.contracts.prompts import PromptRenderer
+
+log = structlog.get_logger()
+
+# A publish is to be noticed within two seconds.
+POLL_S = 0.5
+# After a refusal the store is looked at again when it changes; after a failure of the engine, this often.
+RETRY_S = 2.0
+# Releases stay known this long after they were replaced; requests that they began are over by then.
+KEEP_S = 3600.0
+
+Warm = Callable[[str], Awaitable[None]]
+
+
+class Store(Protocol):
+    """What following needs of `AdapterStore`; all of it reads files."""
+
+    def manifests(self) -> dict[str, Manifest]: ...
+
+    def problems(self) -> dict[str, str]: ...
+
+    def verify(self, name: str) -> AdapterCard: ...
+
+
+class ReleaseMetrics:
+    """What serves, and what was refused; toolsets are ours, so their names may be labels."""
+
+    def __init__(self) -> None:
+        self.serving = Gauge(
+            "agentflux_release", "Number of the release that serves; 0 while the base model does.", ["toolset"], registry=None
+        )
+        self.changes = Counter(
+            "agentflux_release_changes_total", "New releases by outcome: served, refused, failed.", ["toolset", "outcome"],
+            registry=None,
+        )  # fmt: skip
+        self.warming = Histogram(
+            "agentflux_release_warm_seconds",
+            "Time from noticing a release until every adapter of it answered on every engine.",
+            buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
+            registry=None,
+        )
+
+    def register(self, registry: CollectorRegistry) -> None:
+        """Shows the metrics on the page of `registry`."""
+        for metric in (self.serving, self.changes, self.warming):
+            registry.register(metric)
+
+
+class ReleaseWatcher:
+    """Implements `Releases` on a store.
+
+    A release serves whole or not at all: every adapter of it was verified, fits, and has answered once. Until then, and
+    when it is refused, the one before it serves on.
+    """
+
+    def __init__(self, store: Store, warm: Warm, fits: Callable[[AdapterCard], None], *, poll_s: float = POLL_S) -> None:
+        self.metrics = ReleaseMetrics()
+        self._store = store
+        self._warm = warm
+        self._fits = fits
+        self._poll_s = poll_s
+        self._serving: dict[str, ServedRelease] = {}
+        self._known: dict[tuple[str, int], tuple[float, ServedRelease]] = {}
+        self._refused: dict[str, int] = {}
+        self._retry_at: dict[str, float] = {}
+        self._warmed: set[str] = set()
+        self._complaints: dict[str, str] = {}
+        self._looked = False
+
+    def current(self, toolset: str) -> ServedRelease | None:
+        """The release that serves now."""
+        return self._serving.get(toolset)
+
+    async def numbered(self, toolset: str, number: int) -> ServedRelease:
+        """A release by number; one that is not known yet is read from the store."""
+        if known := self._known.get((toolset, number)):
+            return known[1]
+        manifest = (await asyncio.to_thread(self._store.manifests)).get(toolset)
+        release = manifest.release(number) if manifest else None
+        if release is None:
+            raise Unavailable(
+                f"release {number} of toolset {toolset!r} is not in the adapter store of this service; "
+                "do all services see the same store?"
+            )
+        return await asyncio.to_thread(self._read, toolset, release)
+
+    def adapters(self) -> list[str]:
+        """Every adapter of the releases that serve."""
+        return [name for release in self._serving.values() for name in release.adapters.names]
+
+    async def obstacle(self) -> str | None:
+        """None once every release found at the start either serves or was refused."""
+        return None if self._looked else "the adapters are being warmed"
+
+    async def run(self) -> None:
+        """Follows the store until it is cancelled."""
+        while True:
+            try:
+                self._looked = await self._look() or self._looked
+            except AgentFluxError as error:
+                self._complain("", error.message)
+            except Exception:
+                log.exception("the adapter store could not be followed")
+            await asyncio.sleep(self._poll_s)
+
+    async def _look(self) -> bool:
+        """Brings what serves in line with the store; False while an engine could not take a release."""
+        manifests = await asyncio.to_thread(self._store.manifests)
+        problems = await asyncio.to_thread(self._store.problems)
+        for toolset, problem in problems.items():
+            self._complain(toolset, problem)
+        # A manifest that cannot be read is no wish to stop serving; one that was removed is.
+        for toolset in self._serving.keys() - manifests.keys() - problems.keys():
+            log.warning("toolset has no release any more", toolset=toolset)
+            del self._serving[toolset]
+            self.metrics.serving.labels(toolset).set(0)
+        self._forget(time.monotonic())
+        return all([await self._follow(manifest) for manifest in manifests.values()])
+
+    async def _follow(self, manifest: Manifest) -> bool:
+        toolset, release = manifest.toolset, manifest.current
+        serving = self._serving.get(toolset)
+        if (serving and serving.number == release.number) or self._refused.get(toolset) == release.number:
+            return True
+        if time.monotonic() < self._retry_at.get(toolset, 0.0):
+            return False
+        started = time.monotonic()
+        try:
+            found = await asyncio.to_thread(self._read, toolset, release)
+            await self._warm_all(found.adapters.names)
+        except (InvalidRequest, NotFound) as error:
+            # By us or by an engine, whose limits (such as the rank) only it knows. What is immutable stays refused.
+            self._refused[toolset] = release.number
+            self.metrics.changes.labels(toolset, "refused").inc()
+            log.error("release refused", toolset=toolset, release=release.number, reason=error.message, serving=_number(serving))
+            return True
+        except AgentFluxError as error:
+            self._retry_at[toolset] = time.monotonic() + RETRY_S
+            self.metrics.changes.labels(toolset, "failed").inc()
+            self._complain(toolset, f"release {release.number} could not be warmed: {error.message}")
+            return False
+        self._serving[toolset] = found
+        self._complaints.pop(toolset, None)
+        self.metrics.serving.labels(toolset).set(release.number)
+        self.metrics.changes.labels(toolset, "served").inc()
+        self.metrics.warming.observe(time.monotonic() - started)
+        log.info(
+            "release serves", toolset=toolset, release=release.number, before=_number(serving),
+            adapters=found.adapters.names, after_s=round(time.monotonic() - started, 3),
+        )  # fmt: skip
+        return True
+
+    def _read(self, toolset: str, release: Release) -> ServedRelease:
+        cards = {name: self._store.verify(name) for name in release.adapters.names}
+        for card in cards.values():
+            self._fits(card)
+        found = ServedRelease(toolset, release.number, release.adapters, cards)
+        self._known[(toolset, release.number)] = (time.monotonic(), found)
+        return found
+
+    async def _warm_all(self, names: Iterable[str]) -> None:
+        # One by one: each is loaded inside the engine's loop, where requests wait for it; they get their turn in between.
+        for name in names:
+            # A roll-back is to adapters that the engines have, or will load again by themselves: it need not wait.
+            if name not in self._warmed:
+                await self._warm(name)
+                self._warmed.add(name)
+
+    def _forget(self, now: float) -> None:
+        serving = {(toolset, release.number) for toolset, release in self._serving.items()}
+        for key, (seen, _) in list(self._known.items()):
+            if key in serving:
+                self._known[key] = (now, self._known[key][1])
+            elif now - seen > KEEP_S:
+                del self._known[key]
+
+    def _complain(self, toolset: str, problem: str) -> None:
+        if self._complaints.get(toolset) != problem:
+            log.error("adapter store", toolset=toolset, problem=problem)
+            self._complaints[toolset] = problem
+
+
+def watch_releases(store: Path | None, engine: EngineFleet, renderer: PromptRenderer, model_dir: Path) -> ReleaseWatcher | None:
+    """A watcher of that store for services of one base model; None without a store."""
+    if store is None:
+        return None
+    fingerprint = base_fingerprint(model_dir)
+    adapters = AdapterStore(store)
+    prompt = warm_prompt(renderer)
+
+    def fits(card: AdapterCard) -> None:
+        check_fit(card, base_fingerprint=fingerprint, template_hash=renderer.template_hash)
+
+    async def warm(name: str) -> None:
+        await engine.warm(name, prompt)
+
+    return ReleaseWatcher(adapters, warm, fits)
+
+
+def warm_prompt(renderer: PromptRenderer) -> list[int]:
+    """Something short to read, for an adapter that is to be loaded."""
+    return renderer.name_prompt(renderer.prefix([{"role": "user", "content": "?"}], [], "compact"))
+
+
+@asynccontextmanager
+async def following(watcher: ReleaseWatcher | None) -> AsyncIterator[None]:
+    """The watcher at work, until the end of the block."""
+    if watcher is None:
+        yield
+        return
+    task = asyncio.create_task(watcher.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _number(release: ServedRelease | None) -> int | None:
+    return release.number if release else None
