@@ -9,12 +9,14 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from services.shared.contracts.adapters import AdapterCard, AdapterSet, PromptProfile, ServedRelease
 from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
 from services.shared.contracts.calls import LookBack, Standings
 from services.shared.contracts.engine import Completion, CompletionRequest, Completions, Scores
+from services.shared.contracts.errors import Unavailable
 from services.shared.contracts.prompts import PromptRenderer
 from services.shared.contracts.selection import Selection, SelectionRequest
-from services.shared.contracts.tools import Tool
+from services.shared.contracts.tools import Tool, ToolsetRef
 from services.shared.contracts.usage import Usage
 
 CHATML = (
@@ -44,6 +46,7 @@ class ToyEngine:
         self.vocabulary = vocabulary
         self.context = context
         self.score_calls: list[tuple[list[list[int]], list[int]]] = []
+        self.scored_by: list[str] = []
 
     def logprobs(self, prompt: Sequence[int]) -> list[float]:
         dice = random.Random(hash(tuple(prompt[-12:])))
@@ -53,6 +56,7 @@ class ToyEngine:
 
     async def score(self, model: str, prompts: list[list[int]], token_ids: list[int], *, priority: int = 0) -> Scores:
         self.score_calls.append((prompts, token_ids))
+        self.scored_by.append(model)
         rows = [self.logprobs(prompt) for prompt in prompts]
         return Scores(logprobs=[{token: row[token] for token in token_ids} for row in rows])
 
@@ -102,11 +106,50 @@ class ScriptedEngine(ToyEngine):
         yield {"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 4}}
 
 
+FILES = ToolsetRef(name="files", digest="d" * 64, tools=["write_file", "read_file"])
+
+
+def served_release(
+    number: int = 7,
+    *,
+    profile: PromptProfile = "compact",
+    digest: str = FILES.digest,
+    arguments: Sequence[str] = ("read_file",),
+    selector: bool = True,
+) -> ServedRelease:
+    """A release of the toolset `FILES`, with a selector adapter and the argument adapters of those tools."""
+    card = AdapterCard(
+        toolset="files", role="selector", base_model="base", base_fingerprint="b" * 64, template_hash="c" * 64,
+        prompt_profile=profile, tools_digest=digest, rank=8, data_sha256="", seed=1, created_at="", files={"x": "y"},
+    )  # fmt: skip
+    cards = {"files.select": card} if selector else {}
+    cards |= {f"files.{name}": card.model_copy(update={"role": "arguments", "tool": name}) for name in arguments}
+    names = {alias: f"{alias}--{number:012x}" for alias in cards}
+    adapters = AdapterSet(selector=names.get("files.select"), arguments={name: names[f"files.{name}"] for name in arguments})
+    return ServedRelease("files", number, adapters, {names[alias]: card for alias, card in cards.items()})
+
+
+class FixedReleases:
+    """Releases of which the last one serves."""
+
+    def __init__(self, *releases: ServedRelease) -> None:
+        self.releases = {(release.toolset, release.number): release for release in releases}
+
+    def current(self, toolset: str) -> ServedRelease | None:
+        return next((release for (name, _), release in reversed(self.releases.items()) if name == toolset), None)
+
+    async def numbered(self, toolset: str, number: int) -> ServedRelease:
+        if (toolset, number) not in self.releases:
+            raise Unavailable(f"release {number} of {toolset} is unknown")
+        return self.releases[toolset, number]
+
+
 class FakeSelector:
     """Selects what it is told to, and remembers what it was asked."""
 
     def __init__(self, choose: Callable[[SelectionRequest], str | None]) -> None:
         self.choose = choose
+        self.release: int | None = None
         self.requests: list[SelectionRequest] = []
 
     async def select(self, request: SelectionRequest) -> Selection:
@@ -120,6 +163,7 @@ class FakeSelector:
             valid_mass=1,
             strategy="exact",
             adapter="base",
+            release=self.release,
             usage=usage,
         )
 
@@ -130,11 +174,16 @@ class FakeWriter:
     def __init__(self, arguments: str = '{"path":"a"}') -> None:
         self.arguments = arguments
         self.requests: list[ArgumentsRequest] = []
+        self.prepared: list[ArgumentsRequest] = []
 
     async def generate(self, request: ArgumentsRequest) -> GeneratedArguments:
         self.requests.append(request)
         usage = Usage(prompt_tokens=110, completion_tokens=9)
         return GeneratedArguments(arguments=self.arguments, attempts=1, adapter="base", usage=usage)
+
+    async def prepare(self, request: ArgumentsRequest) -> Usage:
+        self.prepared.append(request)
+        return Usage()
 
 
 class FakeMemory:

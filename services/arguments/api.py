@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from services.shared.contracts.arguments import ArgumentGenerator, ArgumentsRequest, GeneratedArguments
 from services.shared.contracts.errors import AgentFluxError, ArgumentsInvalid, InvalidToolSchema
+from services.shared.contracts.usage import Usage
 
 
 class ArgumentsMetrics:
@@ -43,5 +44,9 @@ def router(writer: ArgumentGenerator, metrics: ArgumentsMetrics) -> APIRouter:
             raise
         finally:
             metrics.generated.labels(outcome).inc()
+
+    @routes.post("/v1/arguments/prepare")
+    async def prepare(request: ArgumentsRequest) -> Usage:
+        return await writer.prepare(request)
 
     return routes

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from services.arguments.validation import grammar_schema, problem
+from services.shared.contracts.adapters import Releases, Serving
 from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
 from services.shared.contracts.engine import Completion, CompletionRequest, Engine
 from services.shared.contracts.errors import ArgumentsInvalid, ContextLengthExceeded, InvalidRequest, InvalidToolSchema
@@ -17,16 +18,18 @@ from services.shared.contracts.usage import Usage
 
 # The turn is decided and its caller waits: first in the engine's queue.
 PRIORITY = 0
+PREPARING_PRIORITY = 10
 ATTEMPTS = 2
 
 
 class Writer:
     """Implements the `ArgumentGenerator` Protocol on an engine."""
 
-    def __init__(self, engine: Engine, renderer: PromptRenderer, *, model: str, max_tokens: int) -> None:
+    def __init__(self, engine: Engine, renderer: PromptRenderer, releases: Releases, *, base_model: str, max_tokens: int) -> None:
         self._engine = engine
         self._renderer = renderer
-        self._model = model
+        self._releases = releases
+        self._base_model = base_model
         self._max_tokens = max_tokens
 
     async def generate(self, request: ArgumentsRequest) -> GeneratedArguments:
@@ -35,15 +38,17 @@ class Writer:
         Raises:
             InvalidRequest: the tool is not among the tools.
             InvalidToolSchema, ArgumentsInvalid, ContextLengthExceeded: as the names say.
+            Unavailable: the release that voted is not known here.
         """
         started = time.perf_counter()
         tool = _chosen(request)
         compiled_schema(tool)
         if not tool.has_parameters:
-            return GeneratedArguments(arguments="{}", attempts=0, adapter=self._model)
+            return GeneratedArguments(arguments="{}", attempts=0, adapter=self._base_model, release=request.release)
+        writer = await self._writer(request)
         messages, usage, reason = request.messages, Usage(), ""
         for attempt in range(1, ATTEMPTS + 1):
-            written, cost = await self._write(request, tool, messages)
+            written, cost = await self._write(request, writer, tool, messages)
             usage += cost
             reason = problem(tool, written.text) or ""
             cut_by_caller = written.finish_reason == "length" and request.max_tokens is not None
@@ -52,7 +57,8 @@ class Writer:
                     arguments=written.text,
                     finish_reason="length" if reason else "stop",
                     attempts=attempt,
-                    adapter=self._model,
+                    adapter=writer.model,
+                    release=writer.release,
                     usage=usage,
                     timings={"arguments_s": time.perf_counter() - started},
                 )
@@ -65,8 +71,33 @@ class Writer:
             param="tools",
         )
 
-    async def _write(self, request: ArgumentsRequest, tool: Tool, messages: list[JsonObject]) -> tuple[Completion, Usage]:
-        prompt = await asyncio.to_thread(self._prompt, request, tool, messages)
+    async def prepare(self, request: ArgumentsRequest) -> Usage:
+        """Reads tools and messages into the engine's cache for the tool's adapter; nothing to do where it has none."""
+        tool = _chosen(request)
+        writer = await self._writer(request)
+        if writer.model == self._base_model or not tool.has_parameters:
+            return Usage()
+        prefix = await asyncio.to_thread(self._renderer.prefix, request.messages, writer.tools, writer.profile)
+        # The prompt is cached in whole blocks, so what follows the prefix needs no guess.
+        reading = CompletionRequest(model=writer.model, prompt=prefix.head, max_tokens=1, priority=PREPARING_PRIORITY)
+        return (await self._engine.complete(reading)).usage
+
+    async def _writer(self, request: ArgumentsRequest) -> Serving:
+        toolset = request.toolset
+        if toolset is None:
+            return Serving(self._base_model, request.tools)
+        release = self._releases.current(toolset.name)
+        if request.release is not None:
+            release = await self._releases.numbered(toolset.name, request.release)
+        if release is None:
+            return Serving(self._base_model, request.tools)
+        adapter = release.writer(toolset, request.tools, request.tool)
+        return adapter or Serving(self._base_model, request.tools, release=release.number)
+
+    async def _write(
+        self, request: ArgumentsRequest, writer: Serving, tool: Tool, messages: list[JsonObject]
+    ) -> tuple[Completion, Usage]:
+        prompt = await asyncio.to_thread(self._prompt, writer, tool, messages)
         room = await self._engine.context_length() - len(prompt)
         if room < 1:
             raise ContextLengthExceeded(
@@ -75,7 +106,7 @@ class Writer:
                 param="messages",
             )
         completion = CompletionRequest(
-            model=self._model,
+            model=writer.model,
             prompt=prompt,
             max_tokens=min(room, request.max_tokens or self._max_tokens),
             temperature=request.temperature or 0.0,
@@ -95,8 +126,8 @@ class Writer:
             ) from error
         return reply.choices[0], reply.usage
 
-    def _prompt(self, request: ArgumentsRequest, tool: Tool, messages: list[JsonObject]) -> list[int]:
-        return self._renderer.arguments_prompt(self._renderer.prefix(messages, request.tools), tool.name)
+    def _prompt(self, writer: Serving, tool: Tool, messages: list[JsonObject]) -> list[int]:
+        return self._renderer.arguments_prompt(self._renderer.prefix(messages, writer.tools, writer.profile), tool.name)
 
 
 def _chosen(request: ArgumentsRequest) -> Tool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.lookahead import LookAhead, last_called
 from services.gateway.loops import LoopGuard, blocked_answer, conversation_of, guard, made_calls, new_call_id, own_standings
 from services.gateway.requests import ChatRequest
 from services.gateway.routing import PassThrough, ToolRoute, route
@@ -18,7 +19,7 @@ from services.shared.contracts.calls import CallMemory, Ladder, LookBack, Standi
 from services.shared.contracts.engine import Engine
 from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.selection import Selection, SelectionRequest, ToolSelector
-from services.shared.contracts.tools import JsonObject
+from services.shared.contracts.tools import JsonObject, ToolsetRef
 
 log = structlog.get_logger()
 
@@ -33,6 +34,7 @@ class Pipeline:
     memory: CallMemory
     catalogue: Catalogue
     ladder: Ladder
+    look_ahead: LookAhead
 
     async def run(self, request: ChatRequest) -> AsyncGenerator[Event]:
         """The events of one turn, in order; errors are raised where they happen.
@@ -44,9 +46,10 @@ class Pipeline:
                 steps = self._answer(request, request.messages)
             case ToolRoute() as tools:
                 steps = self._decide(request, tools)
-        async with aclosing(steps):
-            async for event in steps:
-                yield event
+        with self.look_ahead.turn():
+            async with aclosing(steps):
+                async for event in steps:
+                    yield event
 
     async def _decide(self, request: ChatRequest, tools: ToolRoute) -> AsyncGenerator[Event]:
         loops = await self._look_back(request)
@@ -57,15 +60,21 @@ class Pipeline:
             yield Stopped(blocked_answer((loops.blocked or loops.repeated)[0]))
             return
         messages = [*request.messages, loops.note] if loops.note else request.messages
-        selection = await self._select(request, messages, candidates, may_answer=tools.may_answer)
-        yield Selected(selection, self.catalogue.toolset_of(request.tools))
+        toolset = self.catalogue.toolset_of(request.tools)
+        selection = await self._select(request, toolset, messages, candidates, may_answer=tools.may_answer)
+        yield Selected(selection, toolset.name if toolset else None)
         if selection.tool is None:
             async with aclosing(self._answer(request, messages)) as answer:
                 async for event in answer:
                     yield event
             return
-        yield CallOpened(call_id=new_call_id(), tool=selection.tool)
-        yield CallWritten(await self.arguments.generate(_arguments_request(request, messages, selection.tool)))
+        call_id = new_call_id()
+        yield CallOpened(call_id=call_id, tool=selection.tool)
+        writing = _arguments_request(request, toolset, messages, selection.tool, selection.release)
+        written = await self.arguments.generate(writing)
+        yield CallWritten(written)
+        if written.finish_reason == "stop":
+            self.look_ahead.called(writing, last_called(messages), _as_message(call_id, selection.tool, written.arguments))
 
     async def _look_back(self, request: ChatRequest) -> LoopGuard:
         """The ladder's demands: from the request's own history, and from what the call cache remembers beyond it."""
@@ -85,14 +94,31 @@ class Pipeline:
             return []
 
     async def _select(
-        self, request: ChatRequest, messages: list[JsonObject], candidates: list[str], *, may_answer: bool
+        self,
+        request: ChatRequest,
+        toolset: ToolsetRef | None,
+        messages: list[JsonObject],
+        candidates: list[str],
+        *,
+        may_answer: bool,
     ) -> Selection:
         selection = await self.selector.select(
             SelectionRequest(
-                tools=request.tools, candidates=candidates, messages=messages, may_answer=may_answer, seed=request.seed
+                tools=request.tools,
+                toolset=toolset,
+                candidates=candidates,
+                messages=messages,
+                may_answer=may_answer,
+                seed=request.seed,
             )
         )
-        log.info("selected", tool=selection.tool, margin=round(selection.margin, 4), adapter=selection.adapter)
+        log.info(
+            "selected",
+            tool=selection.tool,
+            margin=round(selection.margin, 4),
+            adapter=selection.adapter,
+            release=selection.release,
+        )
         return selection
 
     async def _answer(self, request: ChatRequest, messages: list[JsonObject]) -> AsyncGenerator[Event]:
@@ -116,10 +142,20 @@ class Pipeline:
             log.warning("call cache not cleared", error=error.message)
 
 
-def _arguments_request(request: ChatRequest, messages: list[JsonObject], tool: str) -> ArgumentsRequest:
+def _as_message(call_id: str, tool: str, arguments: str) -> JsonObject:
+    call = {"id": call_id, "type": "function", "function": {"name": tool, "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def _arguments_request(
+    request: ChatRequest, toolset: ToolsetRef | None, messages: list[JsonObject], tool: str, release: int | None
+) -> ArgumentsRequest:
     return ArgumentsRequest(
         tool=tool,
         tools=request.tools,
+        # Whoever voted on the base model gets its arguments from there, too, also when a release has appeared in between.
+        toolset=toolset if release is not None else None,
+        release=release,
         messages=messages,
         max_tokens=request.max_tokens,
         temperature=request.temperature,

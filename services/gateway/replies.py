@@ -21,7 +21,7 @@ class Reply:
     """
 
     def __init__(self, model: str, *, include_usage: bool = False) -> None:
-        self._frame = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+        self._frame: JsonObject = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self._include_usage = include_usage
         self._usage = Usage()
         self._opened = False
@@ -32,8 +32,10 @@ class Reply:
     def chunks(self, event: Event) -> Iterable[JsonObject]:
         """The chunks that an event of a streamed turn gives."""
         match event:
-            case Selected(selection):
+            case Selected(selection, toolset):
                 self._usage += selection.usage
+                if selection.release is not None:
+                    self._frame["system_fingerprint"] = f"{toolset}@{selection.release}"
             case CallOpened(call_id, tool):
                 call = {"index": 0, "id": call_id, "type": "function", "function": {"name": tool, "arguments": ""}}
                 yield self._delta({"content": None, "tool_calls": [call]})

@@ -20,7 +20,8 @@ class GatewaySettings(ServiceSettings):
     """Port to listen on; 0 lets the system choose."""
 
     engine_url: str = "http://127.0.0.1:8000"
-    """Where vLLM answers: `http://host:port`, or `unix:/path` for one on this machine."""
+    """Where vLLM answers: `http://host:port`, or `unix:/path` for one on this machine; several are separated by commas, and
+    every service must spell them alike, so that a conversation stays with one of them."""
 
     selector_url: str = "http://127.0.0.1:8031"
     """Where the selector answers."""
@@ -54,6 +55,10 @@ class GatewaySettings(ServiceSettings):
 
     keepalive_s: float = Field(default=10.0, gt=0)
     """Seconds of silence after which a streamed reply sends a comment, so that proxies and clients keep it open."""
+
+    look_ahead: int = Field(default=0, ge=0, le=8)
+    """Argument adapters that may read the conversation while a tool runs, because they are likely to be next. Pays where prompts
+    are long and tools are slow, and only for plain LoRA; 0 prepares none."""
 
     ladder: Ladder = Ladder()
     """After how many identical calls with an identical result a loop is warned of, its tool withdrawn, and blocked."""

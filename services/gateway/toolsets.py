@@ -6,10 +6,14 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from services.shared.contracts.errors import ModelNotFound
-from services.shared.contracts.tools import Tool, tools_digest
+from services.shared.contracts.tools import Tool, ToolsetRef, tools_digest
+
+# A tool's name, and the names of its parameters.
+Outline = tuple[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,11 @@ class Toolset:
     name: str
     tools: Sequence[Tool]
     digest: str
+
+    @cached_property
+    def outlines(self) -> frozenset[Outline]:
+        """What its tools are known by."""
+        return frozenset(_outline(tool) for tool in self.tools)
 
 
 class Catalogue:
@@ -49,10 +58,23 @@ class Catalogue:
             f"there is no model {model!r}; {hint}GET /v1/models lists them: {', '.join(self.models)}", param="model"
         )
 
-    def toolset_of(self, tools: Sequence[Tool]) -> str | None:
-        """The registered toolset whose tools these are, schemas included; None for tools that nobody registered."""
-        digest = tools_digest(list(tools))
-        return next((toolset.name for toolset in self.toolsets.values() if toolset.digest == digest), None)
+    def toolset_of(self, tools: Sequence[Tool]) -> ToolsetRef | None:
+        """The smallest registered toolset that has all of these tools; None for tools that nobody registered.
+
+        A tool is the same when its name and the names of its parameters are: agent frameworks rewrite descriptions and
+        schemas (titles, `additionalProperties`, everything required), and callers may leave tools out.
+        """
+        wanted = {_outline(tool) for tool in tools}
+        fitting = [toolset for toolset in self.toolsets.values() if wanted <= toolset.outlines]
+        if not wanted or not fitting:
+            return None
+        found = min(fitting, key=lambda toolset: len(toolset.tools))
+        return ToolsetRef(name=found.name, digest=found.digest, tools=[tool.name for tool in found.tools])
+
+
+def _outline(tool: Tool) -> Outline:
+    properties = tool.parameters.get("properties")
+    return tool.name, tuple(sorted(properties)) if isinstance(properties, dict) else ()
 
 
 def read_catalogue(base_model: str, folder: Path) -> Catalogue:

@@ -6,7 +6,8 @@ probability of a label is the product of the probabilities of its tokens, each g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.shared.contracts.prompts import LabelTokens
@@ -51,16 +52,61 @@ def build_trie(labels: Sequence[LabelTokens]) -> LabelTrie:
     return LabelTrie(shared=tuple(first[:shared]), paths={label.label: tuple(label.ids[shared:]) for label in labels})
 
 
-def scoring_calls(trie: LabelTrie, max_ids: int) -> list[ScoringCall]:
+# Natural logs of the model's own probabilities, of the tokens that may follow each node that was scored so far.
+LogProbs = Mapping[Node, Mapping[int, float]]
+
+# Names that are left unread hold together at most this share of the probability of those read.
+NEGLIGIBLE = 1e-4
+# After so many waves everything that is left is read at once: a model that spreads its votes is not made to wait.
+_PATIENCE = 3
+
+
+def next_wave(trie: LabelTrie, logprobs: LogProbs, *, wave: int) -> list[Node]:
+    """The nodes to score in the `wave`th call to the engine, counted from 0; empty when the rest is negligible.
+
+    The root comes first. A trained model has then all but decided, and only the likely branches are followed to their ends:
+    a few prompts instead of one for every node. What an unread branch could hold is known from its first token.
+    """
+    if not logprobs:
+        return [()]
+    children = trie.nodes()
+    read = [total for path in trie.paths.values() if (total := path_logprob(path, logprobs)) is not None]
+    ahead = {node: total for node in children if node not in logprobs and (total := path_logprob(node, logprobs)) is not None}
+    likeliest = sorted(ahead, key=lambda node: -ahead[node])
+    if wave >= _PATIENCE:
+        taken = likeliest
+    else:
+        taken = []
+        while likeliest and not _negligible([ahead[node] for node in likeliest], [*read, *(ahead[node] for node in taken)]):
+            taken.append(likeliest.pop(0))
+    return [node for node in children if any(node[: len(start)] == start for start in taken)]
+
+
+def path_logprob(path: Node, logprobs: LogProbs) -> float | None:
+    """Of a whole path or of a node: the sum over its tokens; None while a node on the way is unread."""
+    if any(path[:depth] not in logprobs for depth in range(len(path))):
+        return None
+    return math.fsum(logprobs[path[:depth]][token] for depth, token in enumerate(path))
+
+
+def _negligible(few: Sequence[float], most: Sequence[float]) -> bool:
+    if not most:
+        return False
+    largest = max(*few, *most)
+    return math.fsum(math.exp(x - largest) for x in few) <= NEGLIGIBLE * math.fsum(math.exp(x - largest) for x in most)
+
+
+def scoring_calls(trie: LabelTrie, wave: Iterable[Node], max_ids: int) -> list[ScoringCall]:
     """As few engine calls as needed: the ids of one call are scored at all its nodes, and are at most `max_ids`.
 
     A toolset of usual size fits in one call. A node with more children than that appears in several.
     """
+    children_of = trie.nodes()
     calls: list[ScoringCall] = []
     nodes: list[Node] = []
     ids: set[int] = set()
-    for node, children in trie.nodes().items():
-        for part in _parts(children, max_ids):
+    for node in wave:
+        for part in _parts(children_of[node], max_ids):
             if nodes and len(ids | set(part)) > max_ids:
                 calls.append(ScoringCall(nodes, sorted(ids)))
                 nodes, ids = [], set()

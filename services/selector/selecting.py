@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.selector.labels import LabelTrie, Node, build_trie, scoring_calls
+from services.selector.labels import LabelTrie, Node, build_trie, next_wave, scoring_calls
 from services.selector.voting import Vote, certain_vote, exact_vote, is_decided, overruled, sampled_vote
+from services.shared.contracts.adapters import Releases, Serving
 from services.shared.contracts.engine import CompletionRequest, Engine
 from services.shared.contracts.errors import ContextLengthExceeded, InvalidRequest
 from services.shared.contracts.prompts import LabelTokens, Prefix, PromptRenderer, answer_label
@@ -38,8 +40,9 @@ class Selector:
         self,
         engine: Engine,
         renderer: PromptRenderer,
+        releases: Releases,
         *,
-        model: str,
+        base_model: str,
         strategy: Strategy,
         sampling: Sampling,
         max_scored_tokens: int,
@@ -47,7 +50,8 @@ class Selector:
     ) -> None:
         self._engine = engine
         self._renderer = renderer
-        self._model = model
+        self._releases = releases
+        self._base_model = base_model
         self._strategy = strategy
         self._sampling = sampling
         self._max_scored_tokens = max_scored_tokens
@@ -61,21 +65,22 @@ class Selector:
             ContextLengthExceeded: the conversation does not fit.
         """
         started = time.perf_counter()
-        answer = answer_label(request.tools)
+        voter = self._voter(request)
+        answer = answer_label(voter.tools)
         labels = _labels(request, answer)
         # Tokenising a megabyte takes a second; it must not stop the other requests of this process.
-        prefix, spelled = await asyncio.to_thread(self._render, request, labels)
+        prefix, spelled = await asyncio.to_thread(self._render, request, voter, labels)
         await self._check_length(prefix, spelled)
         rendered = time.perf_counter()
         strategy = request.strategy or self._strategy
         if len(labels) == 1:
             vote, usage = certain_vote(labels[0]), Usage()
         elif strategy == "sample":
-            vote, usage, strategy = await self._sample(prefix, spelled, answer, request.seed)
+            vote, usage, strategy = await self._sample(voter.model, prefix, spelled, answer, request.seed)
         else:
-            vote, usage = await self._score(prefix, spelled)
-        if not _has_results(request.messages):
-            # With results at hand the model may well be done; before, an answer in text has to be sure of itself.
+            vote, usage = await self._score(voter.model, prefix, spelled)
+        if voter.model == self._base_model and not _has_results(request.messages):
+            # With results at hand the model may well be done; before, the base model's answer has to be sure of itself.
             vote = overruled(vote, answer, self._answer_threshold)
         return Selection(
             tool=None if vote.winner == answer else vote.winner,
@@ -84,13 +89,21 @@ class Selector:
             margin=vote.margin,
             valid_mass=vote.valid_mass,
             strategy=strategy,
-            adapter=self._model,
+            adapter=voter.model,
+            release=voter.release,
             usage=usage,
             timings={"render_s": rendered - started, "vote_s": time.perf_counter() - rendered},
         )
 
-    def _render(self, request: SelectionRequest, labels: list[str]) -> tuple[Prefix, list[LabelTokens]]:
-        prefix = self._renderer.prefix(request.messages, request.tools)
+    def _voter(self, request: SelectionRequest) -> Serving:
+        release = self._releases.current(request.toolset.name) if request.toolset else None
+        if release is None or request.toolset is None:
+            return Serving(self._base_model, request.tools)
+        adapter = release.selector(request.toolset, request.tools)
+        return adapter or Serving(self._base_model, request.tools, release=release.number)
+
+    def _render(self, request: SelectionRequest, voter: Serving, labels: list[str]) -> tuple[Prefix, list[LabelTokens]]:
+        prefix = self._renderer.prefix(request.messages, voter.tools, voter.profile)
         return prefix, self._renderer.label_tokens(prefix, labels)
 
     async def _check_length(self, prefix: Prefix, spelled: Sequence[LabelTokens]) -> None:
@@ -103,30 +116,37 @@ class Selector:
                 param="messages",
             )
 
-    async def _score(self, prefix: Prefix, spelled: Sequence[LabelTokens]) -> tuple[Vote, Usage]:
+    async def _score(self, model: str, prefix: Prefix, spelled: Sequence[LabelTokens]) -> tuple[Vote, Usage]:
         trie = build_trie(spelled)
-        logprobs, cached = await self._score_nodes(prefix, trie)
+        logprobs, cached = await self._score_nodes(model, prefix, trie)
         # Nothing that was generated reaches the caller: the cost of a vote is its prompt, read once.
         usage = Usage(prompt_tokens=len(prefix.head) + len(trie.shared), cached_tokens=cached)
         return exact_vote(trie, logprobs), usage
 
-    async def _score_nodes(self, prefix: Prefix, trie: LabelTrie) -> tuple[dict[Node, dict[int, float]], int]:
-        calls = scoring_calls(trie, self._max_scored_tokens)
+    async def _score_nodes(self, model: str, prefix: Prefix, trie: LabelTrie) -> tuple[dict[Node, dict[int, float]], int]:
         base = [*prefix.head, *trie.shared]
-        replies = await asyncio.gather(
-            *(
-                self._engine.score(self._model, [[*base, *node] for node in call.nodes], call.token_ids, priority=PRIORITY)
-                for call in calls
-            )
-        )
         logprobs: dict[Node, dict[int, float]] = {}
-        for call, scores in zip(calls, replies, strict=True):
-            for node, row in zip(call.nodes, scores.logprobs, strict=True):
-                logprobs.setdefault(node, {}).update(row)
-        return logprobs, max(scores.usage.cached_tokens for scores in replies)
+        cached = 0
+        for wave in itertools.count():
+            if not (nodes := next_wave(trie, logprobs, wave=wave)):
+                break
+            calls = scoring_calls(trie, nodes, self._max_scored_tokens)
+            replies = await asyncio.gather(
+                *(
+                    self._engine.score(model, [[*base, *node] for node in call.nodes], call.token_ids, priority=PRIORITY)
+                    for call in calls
+                )
+            )
+            for call, scores in zip(calls, replies, strict=True):
+                for node, row in zip(call.nodes, scores.logprobs, strict=True):
+                    logprobs.setdefault(node, {}).update(row)
+            if wave == 0:
+                # What later waves find in the cache, this one has put there.
+                cached = max(scores.usage.cached_tokens for scores in replies)
+        return logprobs, cached
 
     async def _sample(
-        self, prefix: Prefix, spelled: Sequence[LabelTokens], answer: str, seed: int | None
+        self, model: str, prefix: Prefix, spelled: Sequence[LabelTokens], answer: str, seed: int | None
     ) -> tuple[Vote, Usage, Strategy]:
         labels = [label.label for label in spelled]
         prompt = self._renderer.name_prompt(prefix)
@@ -138,7 +158,7 @@ class Selector:
                 break
             wave = await self._engine.complete(
                 CompletionRequest(
-                    model=self._model,
+                    model=model,
                     prompt=prompt,
                     n=left if samples else min(left, self._sampling.first_wave),
                     temperature=1.0,
@@ -157,7 +177,7 @@ class Selector:
         if answer in labels:
             return certain_vote(answer, tally={}, valid_mass=0.0), usage, "sample"
         # A tool is required and no sample named one: only scores can still tell the tools apart.
-        vote, cost = await self._score(prefix, spelled)
+        vote, cost = await self._score(model, prefix, spelled)
         return vote, usage + cost, "exact"
 
 

@@ -20,13 +20,17 @@ class SelectorSettings(ServiceSettings):
     """Port to listen on; 0 lets the system choose."""
 
     engine_url: str = "http://127.0.0.1:8000"
-    """Where vLLM answers: `http://host:port`, or `unix:/path` for one on this machine."""
+    """Where vLLM answers: `http://host:port`, or `unix:/path` for one on this machine; several are separated by commas, and
+    every service must spell them alike, so that a conversation stays with one of them."""
 
     engine_timeout_s: float = Field(default=60.0, gt=0)
     """Seconds the engine may be silent before a vote fails with deadline_exceeded."""
 
     model_dir: Path = Path("models/base")
     """Folder with tokenizer.json, tokenizer_config.json and chat_template.jinja of the base model."""
+
+    adapter_store: Path | None = None
+    """Folder of the published adapters, the same for all services; None serves every toolset with the base model."""
 
     base_model: str = "base"
     """The name under which the engine serves the base model."""

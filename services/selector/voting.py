@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from services.selector.labels import LabelTrie, Node
+from services.selector.labels import LabelTrie, LogProbs, path_logprob
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class Vote:
     tally: dict[str, int] | None = None
 
 
-def exact_vote(trie: LabelTrie, logprobs: Mapping[Node, Mapping[int, float]]) -> Vote:
+def exact_vote(trie: LabelTrie, logprobs: LogProbs) -> Vote:
     """The vote that infinitely many samples at temperature 1 would give, unparsable ones dropped.
 
     `logprobs[node][token]` are natural logs of the model's own probabilities, not renormalised at any node: a name whose
-    later tokens are unlikely must not profit from a likely first token.
+    later tokens are unlikely must not profit from a likely first token. A label whose nodes were not all worth reading has
+    the probability 0, which is wrong by less than `labels.NEGLIGIBLE`.
     """
-    totals = {
-        label: math.fsum(logprobs[path[:depth]][token] for depth, token in enumerate(path)) for label, path in trie.paths.items()
-    }
+    read = {label: path_logprob(path, logprobs) for label, path in trie.paths.items()}
+    totals = {label: -math.inf if total is None else total for label, total in read.items()}
     # Shifted by the largest one, so that names which are all unlikely do not underflow to 0/0.
     largest = max(totals.values())
     weights = {label: math.exp(total - largest) for label, total in totals.items()}

@@ -5,10 +5,17 @@ from __future__ import annotations
 import pytest
 
 from services.arguments.generation import Writer
+from services.shared.contracts.adapters import NoReleases, ServedRelease
 from services.shared.contracts.arguments import ArgumentsRequest
-from services.shared.contracts.errors import ArgumentsInvalid, ContextLengthExceeded, InvalidRequest, InvalidToolSchema
+from services.shared.contracts.errors import (
+    ArgumentsInvalid,
+    ContextLengthExceeded,
+    InvalidRequest,
+    InvalidToolSchema,
+    Unavailable,
+)
 from services.shared.contracts.tools import Tool
-from tests.fakes import ScriptedEngine, tool, toy_renderer
+from tests.fakes import FILES, FixedReleases, ScriptedEngine, served_release, tool, toy_renderer
 
 pytestmark = pytest.mark.anyio
 RENDERER = toy_renderer()
@@ -17,7 +24,7 @@ MESSAGES = [{"role": "user", "content": "Read a.txt"}]
 
 
 def writer(engine: ScriptedEngine) -> Writer:
-    return Writer(engine, RENDERER, model="base", max_tokens=64)
+    return Writer(engine, RENDERER, NoReleases(), base_model="base", max_tokens=64)
 
 
 def request(**changes: object) -> ArgumentsRequest:
@@ -90,3 +97,48 @@ async def test_a_full_context_is_refused_with_its_size() -> None:
 async def test_a_tool_that_is_not_among_the_tools_is_named() -> None:
     with pytest.raises(InvalidRequest, match="rm_rf"):
         await writer(ScriptedEngine()).generate(request(tool="rm_rf"))
+
+
+def with_releases(engine: ScriptedEngine, *releases: ServedRelease) -> Writer:
+    return Writer(engine, RENDERER, FixedReleases(*releases), base_model="base", max_tokens=64)
+
+
+async def test_the_argument_adapter_of_the_tool_writes_on_names_alone() -> None:
+    engine = ScriptedEngine('{"path":"a.txt"}')
+    written = await with_releases(engine, served_release(7)).generate(request(toolset=FILES, release=7))
+    assert (written.adapter, written.release) == ("files.read_file--000000000007", 7)
+    prefix = RENDERER.prefix(MESSAGES, [Tool(name=name) for name in FILES.tools], "compact")
+    assert engine.requests[0].prompt == RENDERER.arguments_prompt(prefix, "read_file")
+    assert engine.requests[0].json_schema == READ.parameters
+
+
+async def test_the_release_that_voted_writes_whatever_serves_by_now() -> None:
+    engine = ScriptedEngine(*['{"path":"a.txt"}'] * 2)
+    both = with_releases(engine, served_release(7), served_release(8))
+    assert (await both.generate(request(toolset=FILES, release=7))).release == 7
+    assert (await both.generate(request(toolset=FILES))).release == 8
+
+
+async def test_a_release_that_nobody_knows_is_an_error_and_no_mixture() -> None:
+    with pytest.raises(Unavailable, match="release 9 of files is unknown"):
+        await with_releases(ScriptedEngine(), served_release(7)).generate(request(toolset=FILES, release=9))
+
+
+async def test_a_tool_without_an_adapter_is_served_by_the_base_model_of_the_same_release() -> None:
+    engine = ScriptedEngine('{"path":"a.txt"}')
+    written = await with_releases(engine, served_release(7, arguments=[])).generate(request(toolset=FILES, release=7))
+    assert (written.adapter, written.release) == ("base", 7)
+
+
+async def test_preparing_reads_the_prefix_behind_everything_else() -> None:
+    engine = ScriptedEngine("x")
+    await with_releases(engine, served_release(7)).prepare(request(toolset=FILES, release=7))
+    [asked] = engine.requests
+    assert (asked.model, asked.max_tokens, asked.priority) == ("files.read_file--000000000007", 1, 10)
+    assert asked.prompt == RENDERER.prefix(MESSAGES, [Tool(name=name) for name in FILES.tools], "compact").head
+
+
+async def test_there_is_nothing_to_prepare_without_an_adapter() -> None:
+    engine = ScriptedEngine()
+    await writer(engine).prepare(request())
+    assert engine.requests == []

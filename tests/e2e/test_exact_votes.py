@@ -22,6 +22,7 @@ import pytest
 from services.selector.selecting import Sampling, Selector
 from services.shared.clients.engine import MAX_SCORED_TOKENS, EngineClient
 from services.shared.clients.http import HttpClient
+from services.shared.contracts.adapters import NoReleases
 from services.shared.contracts.prompts import PromptRenderer, answer_label
 from services.shared.contracts.selection import Selection, SelectionRequest
 from services.shared.contracts.tools import Tool
@@ -108,7 +109,8 @@ async def parts(deployment: Deployment) -> AsyncIterator[Parts]:
     selector = Selector(
         EngineClient(http),
         renderer,
-        model=deployment.model,
+        NoReleases(),
+        base_model=deployment.model,
         strategy="exact",
         sampling=sampling,
         max_scored_tokens=MAX_SCORED_TOKENS,
@@ -161,7 +163,8 @@ async def test_many_samples_approach_the_exact_distribution(parts: Parts) -> Non
     drawn = Selector(
         parts.selector._engine,
         parts.renderer,
-        model=parts.model,
+        NoReleases(),
+        base_model=parts.model,
         strategy="sample",
         sampling=Sampling(128, 128),
         max_scored_tokens=128,

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from services.gateway.api import chat
 from services.gateway.api.turns import Turns
+from services.gateway.lookahead import LookAhead
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
 from services.gateway.toolsets import Catalogue
@@ -79,6 +80,7 @@ async def gateway(
         FakeMemory(),
         catalogue,
         Ladder(),
+        LookAhead(FakeWriter(), adapters=0),
     )
     app.include_router(chat.router(Turns(pipeline, GatewayMetrics(edge.registry), timeout_s, keepalive_s=0.05), catalogue))
     async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
@@ -157,3 +159,13 @@ async def test_a_client_that_stops_reading_and_leaves_ends_the_answer() -> None:
             await asyncio.sleep(0.3)
         async with asyncio.timeout(5):
             await engine.closed.wait()
+
+
+async def test_the_headers_say_who_decided_and_who_wrote() -> None:
+    selector = FakeSelector(lambda _: "read_file")
+    selector.release = 7
+    async with gateway(selector=selector) as client:
+        reply = await post(client)
+    told = json.loads(reply.headers["x-agentflux-selection"])
+    assert (told["tool"], told["adapter"], told["release"]) == ("read_file", "base", 7)
+    assert json.loads(reply.headers["x-agentflux-arguments"]) == {"adapter": "base", "release": None, "attempts": 1}

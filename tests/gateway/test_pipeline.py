@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.gateway.events import Answered, CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.lookahead import LookAhead
 from services.gateway.pipeline import Pipeline
 from services.gateway.requests import ChatBody, understood
 from services.gateway.toolsets import Catalogue, Toolset
@@ -27,7 +28,9 @@ class World:
         self.engine, self.selector, self.writer = ScriptedEngine(), FakeSelector(lambda _: choice), FakeWriter()
         self.memory = memory or FakeMemory()
         catalogue = Catalogue("base", [Toolset("files", TOOLS, tools_digest(TOOLS))])
-        self.pipeline = Pipeline(self.engine, self.selector, self.writer, self.memory, catalogue, Ladder())
+        self.pipeline = Pipeline(
+            self.engine, self.selector, self.writer, self.memory, catalogue, Ladder(), LookAhead(self.writer, adapters=0)
+        )
 
     async def run(self, messages: list[JsonObject] | None = None, session: str | None = None, **fields: Any) -> list[Event]:
         body = {"model": "base", "messages": messages or [{"role": "user", "content": "hi"}], **fields}
@@ -129,3 +132,19 @@ async def test_a_first_request_asks_no_memory() -> None:
     world = World()
     await world.run(tools=OPENAI_TOOLS)
     assert world.memory.asked == []
+
+
+async def test_the_release_that_voted_is_the_one_that_writes() -> None:
+    world = World()
+    world.selector.release = 7
+    await world.run(tools=OPENAI_TOOLS)
+    asked = world.writer.requests[0]
+    assert world.selector.requests[0].toolset == asked.toolset
+    assert asked.toolset is not None
+    assert (asked.toolset.name, asked.release) == ("files", 7)
+
+
+async def test_after_a_vote_of_the_base_model_no_release_writes() -> None:
+    world = World()
+    await world.run(tools=OPENAI_TOOLS)
+    assert (world.writer.requests[0].toolset, world.writer.requests[0].release) == (None, None)

@@ -29,6 +29,14 @@ SELECTED = Selected(
 )
 
 
+def test_a_reply_says_which_release_it_is_of() -> None:
+    reply = Reply("m")
+    of_release = SELECTED.selection.model_copy(update={"release": 7})
+    for event in (Selected(of_release, "files"), *call("{}")[1:]):
+        reply.add(event)
+    assert reply.body()["system_fingerprint"] == "files@7"
+
+
 def call(arguments: str, finish: str = "stop") -> list[Event]:
     generated = GeneratedArguments.model_validate(
         {

@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.selector.labels import NEGLIGIBLE
 from services.selector.selecting import Sampling, Selector
+from services.shared.contracts.adapters import NoReleases, Releases
 from services.shared.contracts.errors import ContextLengthExceeded, InvalidRequest
 from services.shared.contracts.prompts import PromptRenderer, answer_label
 from services.shared.contracts.selection import SelectionRequest
-from tests.fakes import ScriptedEngine, ToyEngine, tool, toy_renderer
+from services.shared.contracts.tools import Tool
+from tests.fakes import FILES, FixedReleases, ScriptedEngine, ToyEngine, served_release, tool, toy_renderer
 
 pytestmark = pytest.mark.anyio
 RENDERER = toy_renderer()
@@ -21,8 +24,9 @@ MESSAGES = [{"role": "user", "content": "Read it."}]
 
 def selector(engine: ToyEngine, strategy: str = "exact", max_scored_tokens: int = 128) -> Selector:
     return Selector(
-        engine, RENDERER, model="base", strategy=strategy, sampling=Sampling(10, 6), max_scored_tokens=max_scored_tokens
-    )
+        engine, RENDERER, NoReleases(), base_model="base", strategy=strategy, sampling=Sampling(10, 6),
+        max_scored_tokens=max_scored_tokens,
+    )  # fmt: skip
 
 
 def brute_force(engine: ToyEngine, request: SelectionRequest) -> dict[str, float]:
@@ -51,7 +55,7 @@ async def test_the_exact_distribution_is_that_of_scoring_every_full_name(names: 
     request = SelectionRequest(tools=[tool(name) for name in names], messages=MESSAGES)
     selection = await selector(engine, max_scored_tokens=limit).select(request)
     assert math.fsum(selection.probabilities.values()) == pytest.approx(1.0)
-    assert selection.probabilities == pytest.approx(brute_force(engine, request), abs=1e-9)
+    assert selection.probabilities == pytest.approx(brute_force(engine, request), abs=2 * NEGLIGIBLE)
 
 
 async def test_withdrawing_a_candidate_leaves_the_prompt_as_it_was() -> None:
@@ -59,7 +63,7 @@ async def test_withdrawing_a_candidate_leaves_the_prompt_as_it_was() -> None:
     tools = [tool("read_file"), tool("write_file")]
     await selector(engine).select(SelectionRequest(tools=tools, messages=MESSAGES))
     await selector(engine).select(SelectionRequest(tools=tools, messages=MESSAGES, candidates=["read_file"]))
-    (every, _), (fewer, _) = engine.score_calls
+    every, fewer = engine.score_calls[0][0], engine.score_calls[-1][0]
     assert every[0][:80] == fewer[0][:80]
 
 
@@ -134,9 +138,69 @@ async def test_with_a_tool_result_at_hand_the_threshold_is_silent() -> None:
     answered = asked.model_copy(update={"messages": [*MESSAGES, result, note]})
     asked_again = asked.model_copy(update={"messages": [*MESSAGES, result, *MESSAGES]})
     unsure = Selector(
-        ScriptedEngine(*["summarize"] * 30), RENDERER, model="base", strategy="sample", sampling=Sampling(10, 10),
-        max_scored_tokens=128, answer_threshold=1.01,
+        ScriptedEngine(*["summarize"] * 30), RENDERER, NoReleases(), base_model="base", strategy="sample",
+        sampling=Sampling(10, 10), max_scored_tokens=128, answer_threshold=1.01,
     )  # fmt: skip
     assert (await unsure.select(asked)).tool == "read_file"
     assert (await unsure.select(answered)).tool is None
     assert (await unsure.select(asked_again)).tool == "read_file"
+
+
+def with_releases(engine: ToyEngine, releases: Releases, threshold: float = 0.0) -> Selector:
+    return Selector(
+        engine, RENDERER, releases, base_model="base", strategy="exact", sampling=Sampling(), max_scored_tokens=128,
+        answer_threshold=threshold,
+    )  # fmt: skip
+
+
+def files_request(*names: str) -> SelectionRequest:
+    return SelectionRequest(tools=[tool(name) for name in names], toolset=FILES, messages=MESSAGES)
+
+
+async def test_the_selector_adapter_of_the_toolset_votes_on_names_alone() -> None:
+    engine = ToyEngine()
+    release = served_release()
+    selection = await with_releases(engine, FixedReleases(release)).select(files_request("read_file", "write_file"))
+    assert (selection.adapter, selection.release) == (release.adapters.selector, 7)
+    assert set(engine.scored_by) == {release.adapters.selector}
+    head = RENDERER.prefix(MESSAGES, [Tool(name=name) for name in FILES.tools], "compact").head
+    assert engine.score_calls[0][0][0][: len(head)] == head
+
+
+async def test_a_caller_that_leaves_tools_out_gets_the_whole_prompt_and_a_vote_among_its_own() -> None:
+    engine, whole = ToyEngine(), ToyEngine()
+    some = await with_releases(engine, FixedReleases(served_release())).select(files_request("read_file"))
+    await with_releases(whole, FixedReleases(served_release())).select(files_request("write_file", "read_file"))
+    assert set(some.probabilities) == {"read_file", "summarize"}
+    shortest = min(engine.score_calls[0][0], key=len)
+    assert shortest == min(whole.score_calls[0][0], key=len)
+
+
+async def test_an_adapter_that_learned_other_tools_by_heart_does_not_vote() -> None:
+    engine = ToyEngine()
+    releases = FixedReleases(served_release(digest="e" * 64))
+    selection = await with_releases(engine, releases).select(files_request("read_file"))
+    assert (selection.adapter, selection.release) == ("base", 7)
+
+
+async def test_an_adapter_that_is_shown_the_schemas_votes_on_any_version_of_them() -> None:
+    releases = FixedReleases(served_release(digest="e" * 64, profile="full"))
+    selection = await with_releases(ToyEngine(), releases).select(files_request("read_file"))
+    assert selection.adapter == "files.select--000000000007"
+
+
+async def test_tools_that_nobody_registered_are_of_no_release() -> None:
+    request = SelectionRequest(tools=[tool("read_file")], messages=MESSAGES)
+    selection = await with_releases(ToyEngine(), FixedReleases(served_release())).select(request)
+    assert (selection.adapter, selection.release) == ("base", None)
+
+
+async def test_the_answer_threshold_is_for_the_untrained_base_model_only() -> None:
+    seen = set()
+    for number in range(20):
+        request = files_request(f"read_with_a_name_that_is_unlikely_to_be_written_{number}")
+        trained = await with_releases(ToyEngine(), FixedReleases(served_release()), threshold=1.01).select(request)
+        untrained = await with_releases(ToyEngine(), NoReleases(), threshold=1.01).select(request)
+        seen.add(trained.tool)
+        assert untrained.tool is not None
+    assert None in seen

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.api.turns import Turn, Turns
-from services.gateway.events import Selected
+from services.gateway.events import CallWritten, Selected
 from services.gateway.replies import Reply
 from services.gateway.requests import ChatBody, ChatRequest, understood
 from services.gateway.toolsets import Catalogue
@@ -36,11 +36,14 @@ def router(turns: Turns, catalogue: Catalogue) -> APIRouter:
 
 
 async def _whole(request: ChatRequest, turn: Turn) -> Response:
-    reply, headers = Reply(request.model), {}
+    reply = Reply(request.model)
+    headers: dict[str, str] = {}
     async with turn:
         async for event in turn.events():
             if isinstance(event, Selected):
-                headers = selection_headers(event)
+                headers |= selection_headers(event)
+            elif isinstance(event, CallWritten):
+                headers |= arguments_headers(event)
             reply.add(event)
     return JSONResponse(reply.body(), headers=headers)
 
@@ -109,7 +112,18 @@ def selection_headers(event: Selected) -> dict[str, str]:
         "margin": round(selection.margin, 4),
         "valid_mass": round(selection.valid_mass, 4),
         "adapter": selection.adapter,
+        "release": selection.release,
         "probabilities": {label: round(probability, 4) for label, probability in likeliest},
     }
     # Headers are ASCII; json escapes the rest.
     return {"x-agentflux-selection": json.dumps(told)}
+
+
+def arguments_headers(event: CallWritten) -> dict[str, str]:
+    """Who wrote the arguments, and at which try."""
+    written = event.generated
+    return {
+        "x-agentflux-arguments": json.dumps(
+            {"adapter": written.adapter, "release": written.release, "attempts": written.attempts}
+        )
+    }

@@ -12,11 +12,14 @@ The name commits to the card and the card to the files, so whoever knows the nam
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.shared.contracts.tools import JsonObject, sha256_of
+from services.shared.contracts.errors import Unavailable
+from services.shared.contracts.tools import JsonObject, Tool, ToolsetRef, sha256_of
 
 Role = Literal["selector", "arguments", "joint"]
 PromptProfile = Literal["full", "compact"]
@@ -126,3 +129,70 @@ class Manifest(BaseModel):
     def release(self, number: int) -> Release | None:
         """The release of that number, if it is remembered."""
         return next((release for release in self.releases if release.number == number), None)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Who serves one step of a turn: the `model` to ask, and the `tools` as its prompts of that `profile` show them."""
+
+    model: str
+    tools: Sequence[Tool]
+    profile: PromptProfile = "full"
+    release: int | None = None
+
+
+@dataclass(frozen=True)
+class ServedRelease:
+    """A release whose adapters were verified and fit what is served; `cards` by adapter name."""
+
+    toolset: str
+    number: int
+    adapters: AdapterSet
+    cards: Mapping[str, AdapterCard]
+
+    def selector(self, toolset: ToolsetRef, tools: Sequence[Tool]) -> Serving | None:
+        """Who votes on `tools`, which belong to `toolset`; None where no adapter can."""
+        return self._serving(self.adapters.selector, toolset, tools)
+
+    def writer(self, toolset: ToolsetRef, tools: Sequence[Tool], tool: str) -> Serving | None:
+        """Who writes the arguments of `tool`, one of `tools`; None where no adapter can."""
+        return self._serving(self.adapters.arguments.get(tool), toolset, tools)
+
+    def _serving(self, name: str | None, toolset: ToolsetRef, tools: Sequence[Tool]) -> Serving | None:
+        if name is None:
+            return None
+        card = self.cards[name]
+        if card.prompt_profile == "full":
+            return Serving(name, tools, "full", self.number)
+        # Whoever is not shown the schemas must have learned these very tools, and is shown all of their names.
+        if card.tools_digest != toolset.digest:
+            return None
+        return Serving(name, [Tool(name=known) for known in toolset.tools], "compact", self.number)
+
+
+class Releases(Protocol):
+    """Whoever knows what serves."""
+
+    def current(self, toolset: str) -> ServedRelease | None:
+        """The release of a toolset that serves now."""
+        ...
+
+    async def numbered(self, toolset: str, number: int) -> ServedRelease:
+        """That release, whether it serves now, served before, or is about to.
+
+        Raises:
+            Unavailable: the store does not remember it.
+        """
+        ...
+
+
+class NoReleases:
+    """What a deployment without an adapter store serves: the base model alone."""
+
+    def current(self, toolset: str) -> ServedRelease | None:
+        """None."""
+        return None
+
+    async def numbered(self, toolset: str, number: int) -> ServedRelease:
+        """Unavailable."""
+        raise Unavailable(f"release {number} of toolset {toolset!r} was asked for, but no adapter store is configured here")

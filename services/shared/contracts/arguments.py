@@ -6,15 +6,20 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, Field
 
-from services.shared.contracts.tools import JsonObject, Tool
+from services.shared.contracts.tools import JsonObject, Tool, ToolsetRef
 from services.shared.contracts.usage import Usage
 
 
 class ArgumentsRequest(BaseModel):
-    """Write the arguments of `tool`, one of `tools`; prompt and order of tools are those of the selection before it."""
+    """Write the arguments of `tool`, one of `tools`; toolset, prompt and order of tools are those of the selection before it.
+
+    `release` is the one that voted, so that a publish in between never mixes two; None takes the one that serves now.
+    """
 
     tool: str
     tools: list[Tool] = Field(min_length=1, max_length=128)
+    toolset: ToolsetRef | None = None
+    release: int | None = None
     messages: list[JsonObject] = Field(min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -26,13 +31,15 @@ class GeneratedArguments(BaseModel):
     """The arguments as JSON text, valid against the tool's schema unless `finish_reason` is `length`.
 
     `length` means that the caller's own `max_tokens` ended the text early, as OpenAI reports it; `attempts` counts engine
-    calls: 0 for a tool without parameters, 2 when the first try was invalid.
+    calls: 0 for a tool without parameters, 2 when the first try was invalid. `adapter` is the model that wrote, `release`
+    the release it belongs to.
     """
 
     arguments: str
     finish_reason: Literal["stop", "length"] = "stop"
     attempts: int
     adapter: str
+    release: int | None = None
     usage: Usage = Usage()
     timings: dict[str, float] = {}
 
@@ -46,3 +53,7 @@ class ArgumentGenerator(Protocol):
     """
 
     async def generate(self, request: ArgumentsRequest) -> GeneratedArguments: ...
+
+    async def prepare(self, request: ArgumentsRequest) -> Usage:
+        """Lets the adapter that would write them read the conversation, behind everything that somebody waits for."""
+        ...

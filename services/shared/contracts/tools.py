@@ -33,6 +33,17 @@ class Tool(BaseModel):
         }
 
 
+class ToolsetRef(BaseModel):
+    """The registered toolset that a request's tools belong to: its `digest` (see `tools_digest`) and all its tools by name.
+
+    A request may bring fewer tools than the toolset has; adapters that know a toolset by heart are shown all of its names.
+    """
+
+    name: str
+    digest: str
+    tools: list[str]
+
+
 def canonical_json(value: object) -> str:
     """One text per value: sorted keys, no spaces, UTF-8 kept. In the manner of RFC 8785, but numbers keep Python's form.
 

@@ -1,0 +1,60 @@
+"""Whose tools a request's tools are."""
+
+from __future__ import annotations
+
+from services.gateway.toolsets import Catalogue, Toolset
+from services.shared.contracts.tools import Tool, tools_digest
+from tests.fakes import tool
+
+READ = tool("read_file", path={"type": "string", "description": "Where it is"}, head={"type": "number"})
+LIST = tool("list_directory", path={"type": "string"})
+MOVE = tool("move_file", source={"type": "string"}, destination={"type": "string"})
+
+
+def catalogue(**toolsets: list[Tool]) -> Catalogue:
+    return Catalogue("base", [Toolset(name, tools, tools_digest(tools)) for name, tools in toolsets.items()])
+
+
+def test_the_tools_of_a_toolset_are_known_in_any_order() -> None:
+    found = catalogue(files=[READ, LIST, MOVE]).toolset_of([MOVE, READ, LIST])
+    assert found is not None
+    assert (found.name, found.tools) == ("files", ["read_file", "list_directory", "move_file"])
+    assert found.digest == tools_digest([READ, LIST, MOVE])
+
+
+def test_what_frameworks_do_to_schemas_makes_no_stranger_of_a_tool() -> None:
+    rewritten = Tool(
+        name="read_file",
+        description="Reads.",
+        parameters={
+            "type": "object",
+            "title": "ReadFile",
+            "properties": {"path": {"type": "string"}, "head": {"anyOf": [{"type": "number"}, {"type": "null"}]}},
+            "required": ["path", "head"],
+            "additionalProperties": False,
+        },
+    )
+    found = catalogue(files=[READ, LIST]).toolset_of([rewritten, LIST])
+    assert found is not None
+    assert found.name == "files"
+
+
+def test_callers_may_leave_tools_out() -> None:
+    found = catalogue(files=[READ, LIST, MOVE]).toolset_of([LIST])
+    assert found is not None
+    assert len(found.tools) == 3
+
+
+def test_of_two_toolsets_that_fit_the_smaller_one_is_meant() -> None:
+    found = catalogue(all=[READ, LIST, MOVE], reading=[READ, LIST]).toolset_of([READ])
+    assert found is not None
+    assert found.name == "reading"
+
+
+def test_one_stranger_or_another_parameter_belongs_to_no_toolset() -> None:
+    known = catalogue(files=[READ, LIST])
+    assert known.toolset_of([READ, tool("get_weather", city={})]) is None
+    assert known.toolset_of([tool("read_file", file={"type": "string"})]) is None
+    assert known.toolset_of([]) is None
+    odd = Tool(name="list_directory", parameters={"type": "object", "properties": ["path"]})
+    assert known.toolset_of([odd]) is None
