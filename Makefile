@@ -3,10 +3,10 @@ SHELL := /bin/bash
 PYTHON_IN_VENV := .venv/bin/python
 Q ?= Read the file README.txt
 
-.PHONY: help setup dev up down status ask check test bench proto lock clean
+.PHONY: help setup dev up down status ask check test bench bench-engine proto lock clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## Install what running needs: .venv, pinned packages, MCP servers
 	@bash deploy/requirements/setup.sh local
@@ -37,6 +37,9 @@ test: dev ## Every test, on the real parts; ARGS="tests/selector" for some
 
 bench: ## Measure turns on the running deployment
 	$(PYTHON_IN_VENV) -m tests.bench.turns
+
+bench-engine: dev ## Measure the engine: LoRA kernels, votes, agent steps, activated LoRA, placement (20 minutes; stop the deployment first)
+	$(PYTHON_IN_VENV) -m tests.bench.engine
 
 proto: dev ## Generate services/shared/pb from proto/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON_IN_VENV) -m grpc_tools.protoc -I services/shared/pb=proto \

@@ -37,6 +37,9 @@ class LocalSettings(BaseSettings):
     base_model: str = "smollm2-135m-instruct"
     """The name of the base model on the wire."""
 
+    adapter_store: Path | None = None
+    """Folder of the published adapters; None: one in the run folder, with the starter adapters to begin with."""
+
     workspace: Path | None = None
     """Folder that sandboxed tools may read and write; None: one in the run folder, with a few files to begin with."""
 
@@ -54,6 +57,11 @@ class LocalSettings(BaseSettings):
     def model(self) -> Path:
         """The base model's folder."""
         return (self.model_dir or self.run_dir / "models" / "smollm2-135m-instruct").absolute()
+
+    @property
+    def store(self) -> Path:
+        """The adapter store's folder."""
+        return (self.adapter_store or self.run_dir / "adapters").absolute()
 
     @property
     def workspace_dir(self) -> Path:
@@ -88,10 +96,11 @@ def plan(settings: LocalSettings, *, valkey: Path | None) -> list[Process]:
 
 def _environments(settings: LocalSettings) -> dict[str, dict[str, str]]:
     engine = f"unix:{settings.engine_socket}"
-    model = {"ENGINE_URL": engine, "MODEL_DIR": str(settings.model), "BASE_MODEL": settings.base_model}
+    store = {"ADAPTER_STORE": str(settings.store)}
+    model = {"ENGINE_URL": engine, "MODEL_DIR": str(settings.model), "BASE_MODEL": settings.base_model, **store}
     toolsets = str(REPOSITORY / "deploy" / "toolsets")
     return {
-        "engine": {"VLLM_URL": engine, "MODEL_DIR": str(settings.model), "SERVED_MODEL_NAME": settings.base_model},
+        "engine": {"VLLM_URL": engine, "MODEL_DIR": str(settings.model), "SERVED_MODEL_NAME": settings.base_model, **store},
         "sandbox": {
             "TOOLSETS_DIR": toolsets,
             "WORKSPACE_DIR": str(settings.workspace_dir),

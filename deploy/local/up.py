@@ -14,12 +14,14 @@ from pathlib import Path
 import httpx
 import psutil
 
-from deploy.local import base_model
+from deploy.local import base_model, starters
 from deploy.local.faults import Fault
 from deploy.local.plan import PORTS, REPOSITORY, LocalSettings
 from deploy.local.preflight import check_library, check_node, check_ports, check_sandbox, find_bwrap, find_valkey
 from deploy.local.progress import Progress
 from deploy.local.supervisor import STOP_TIMEOUT_S, State, read_state
+
+STARTERS = REPOSITORY / "deploy" / "adapters"
 
 # A service that ended this often without ever running steadily will not come up by itself.
 HOPELESS_EXITS = 3
@@ -69,6 +71,9 @@ def _prepare(settings: LocalSettings, progress: Progress) -> None:
         base_model.prepare(settings.model, say=progress.say)
     elif not (settings.model / "config.json").is_file():
         raise Fault(f"{settings.model} holds no model (config.json is missing)", "set AGENTFLUX_MODEL_DIR to a model folder")
+    if settings.model_dir is None:
+        starters.seed(STARTERS, settings.store, say=progress.say)
+    settings.store.mkdir(parents=True, exist_ok=True)
     _private(settings.engine_socket.parent)
     if not settings.workspace_dir.exists():
         seeds = REPOSITORY / "deploy" / "toolsets" / "filesystem" / "workspace"

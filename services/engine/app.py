@@ -8,22 +8,35 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+import structlog
 from fastapi import FastAPI
 
 from services.engine.api import StandingCollector, router
+from services.engine.capacity import LoraRoom, room_for
+from services.engine.events import AdapterMetrics
 from services.engine.launch import plan_launch, socket_path
 from services.engine.preflight import obstacle
 from services.engine.process import VllmProcess
 from services.engine.settings import EngineSettings
 from services.engine.transport import VllmProbe
 from services.shared.chassis.http import install_edge, serve
+from services.shared.clients.adapters import AdapterStore
+from services.shared.contracts.errors import AdapterRefused
+
+log = structlog.get_logger()
 
 
 def create_app(settings: EngineSettings) -> FastAPI:
     """The whole service; vLLM is started with it and ends with it."""
     probe = VllmProbe(settings.vllm_url)
     vllm = VllmProcess(
-        launch=plan_launch(settings, cores=sorted(os.sched_getaffinity(0)), parent=os.getpid(), inherited=os.environ),
+        plan=lambda: plan_launch(
+            settings,
+            room=_room(settings),
+            cores=sorted(os.sched_getaffinity(0)),
+            parent=os.getpid(),
+            inherited=os.environ,
+        ),
         probe=probe,
         obstacle=lambda: obstacle(settings),
         socket=socket_path(settings),
@@ -46,8 +59,23 @@ def create_app(settings: EngineSettings) -> FastAPI:
     app = FastAPI(title="AgentFlux engine", lifespan=lifespan)
     metrics = install_edge(app, settings, required={"vllm": vllm_ready})
     StandingCollector(vllm.standing, metrics.registry)
+    vllm.on_event = AdapterMetrics(metrics.registry).observe
     app.include_router(router(vllm.standing, probe, served_model_name=settings.served_model_name, vllm_url=settings.vllm_url))
     return app
+
+
+def _room(settings: EngineSettings) -> LoraRoom | None:
+    if settings.adapter_store is None:
+        return None
+    store = AdapterStore(settings.adapter_store)
+    manifests = list(store.manifests().values())
+    cards = {}
+    for name in {name for manifest in manifests for name in manifest.current.adapters.names}:
+        try:
+            cards[name] = store.verify(name)
+        except AdapterRefused as error:
+            log.error("a published adapter cannot be served", adapter=name, reason=error.message)
+    return room_for(manifests, cards, slots=settings.max_loras, rank=settings.max_lora_rank)
 
 
 def main() -> None:

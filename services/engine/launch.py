@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.engine.capacity import LoraRoom
 from services.engine.settings import EngineSettings
 
 # The module that keeps vLLM's processes from outliving us; see there.
 TETHER = "services.engine.tether"
 _REPOSITORY = Path(__file__).resolve().parents[2]
+# The distribution that consists of our plugin's entry point; see services/engine/vllm_plugin.
+_PLUGIN_ENTRY = Path(__file__).resolve().parent / "vllm_plugin" / "entry"
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,14 @@ class Launch:
     env: dict[str, str]
 
 
-def plan_launch(settings: EngineSettings, *, cores: Sequence[int], parent: int, inherited: Mapping[str, str]) -> Launch:
-    """The launch of vLLM by process `parent` on a machine that lets us use `cores`."""
+def plan_launch(
+    settings: EngineSettings, *, room: LoraRoom | None, cores: Sequence[int], parent: int, inherited: Mapping[str, str]
+) -> Launch:
+    """The launch of vLLM by process `parent` on a machine that lets us use `cores`; without `room` it serves no adapters."""
     tether = [str(settings.python), "-m", TETHER, str(parent)]
     return Launch(
-        argv=[*tether, *_common_args(settings), *_device_args(settings)],
-        env={**inherited, **_environment(settings, cores, inherited.get("PYTHONPATH"))},
+        argv=[*tether, *_common_args(settings), *_lora_args(room), *_device_args(settings)],
+        env={**inherited, **_environment(settings, cores, inherited.get("PYTHONPATH")), **_plugin_environment(settings)},
     )
 
 
@@ -56,7 +61,8 @@ def _common_args(settings: EngineSettings) -> list[str]:
         "--shutdown-timeout", str(math.ceil(settings.drain_timeout_s)),
         "--disable-fastapi-docs",
         "--disable-uvicorn-access-log",
-        *_lora_args(settings),
+        # vLLM has routes that load adapters from any path, without asking who is there.
+        "--middleware", "services.engine.vllm_plugin.edge.ClosedRoutes",
     ]  # fmt: skip
 
 
@@ -67,11 +73,16 @@ def _listen_args(settings: EngineSettings) -> list[str]:
     return ["--host", host, "--port", port]
 
 
-def _lora_args(settings: EngineSettings) -> list[str]:
-    if not settings.max_loras:
+def _lora_args(room: LoraRoom | None) -> list[str]:
+    if room is None:
         return []
-    slots = str(settings.max_loras)
-    return ["--enable-lora", "--max-loras", slots, "--max-cpu-loras", slots, "--max-lora-rank", str(settings.max_lora_rank)]
+    # vLLM's own defaults are one slot and one copy: every switch would read the other adapter from disk.
+    return [
+        "--enable-lora",
+        "--max-loras", str(room.slots),
+        "--max-cpu-loras", str(room.copies),
+        "--max-lora-rank", str(room.rank),
+    ]  # fmt: skip
 
 
 def _device_args(settings: EngineSettings) -> list[str]:
@@ -85,8 +96,8 @@ def _device_args(settings: EngineSettings) -> list[str]:
 
 def _environment(settings: EngineSettings, cores: Sequence[int], python_path: str | None) -> dict[str, str]:
     env = {
-        # The tether has to be found, by whichever interpreter.
-        "PYTHONPATH": f"{_REPOSITORY}:{python_path}" if python_path else str(_REPOSITORY),
+        # The tether and the plugin have to be found, by whichever interpreter.
+        "PYTHONPATH": ":".join([str(_REPOSITORY), str(_PLUGIN_ENTRY), *([python_path] if python_path else [])]),
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_COLOR": "0",
@@ -104,3 +115,17 @@ def _environment(settings: EngineSettings, cores: Sequence[int], python_path: st
             "OMP_NUM_THREADS": str(len(used)),
         }
     return env
+
+
+def _plugin_environment(settings: EngineSettings) -> dict[str, str]:
+    # vLLM loads the plugins that are named here, and no other.
+    env = {"VLLM_PLUGINS": "agentflux"}
+    if settings.adapter_store is None:
+        return env
+    return {
+        **env,
+        # Without it vLLM asks no resolver for a name that it does not know. What it opens, the middleware closes.
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "AGENTFLUX_ENGINE_PLUGIN_STORE": str(settings.adapter_store.absolute()),
+        "AGENTFLUX_ENGINE_PLUGIN_ACTIVATED": "1" if settings.activated_lora else "0",
+    }

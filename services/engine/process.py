@@ -17,6 +17,7 @@ from typing import Literal
 import structlog
 
 from services.engine.backoff import GOOD_RUN_S, pause_s
+from services.engine.events import EngineEvent, parse_event
 from services.engine.launch import Launch
 from services.engine.loglines import parse_log_line
 from services.engine.transport import VllmProbe
@@ -48,14 +49,18 @@ class Standing:
 
 @dataclass
 class VllmProcess:
-    """vLLM as a supervised child. `run` is the whole life; `standing` can be read at any time."""
+    """vLLM as a supervised child. `run` is the whole life; `standing` can be read at any time.
 
-    launch: Launch
+    `plan` is asked before every start, because what is published by then decides for how many adapters there is room.
+    """
+
+    plan: Callable[[], Launch]
     probe: VllmProbe
     obstacle: Callable[[], str | None]
     socket: Path | None
     start_timeout_s: float
     drain_timeout_s: float
+    on_event: Callable[[EngineEvent], None] = lambda _: None
     standing: Standing = field(default_factory=Standing)
     _last_error: str = ""
 
@@ -100,13 +105,14 @@ class VllmProcess:
             self.socket.unlink(missing_ok=True)
         self._last_error = ""
         # A session of its own, so that a Ctrl-C for us does not cut it short and what it leaves behind can be found.
+        launch = await asyncio.to_thread(self.plan)
         process = await asyncio.create_subprocess_exec(
-            *self.launch.argv, env=self.launch.env, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
+            *launch.argv, env=launch.env, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
             start_new_session=True, limit=1024 * 1024,
         )  # fmt: skip
         self.standing.state, self.standing.pid = "starting", process.pid
         self.standing.reason = "vLLM is loading the model"
-        log.info("vLLM started", pid=process.pid, command=" ".join(self.launch.argv))
+        log.info("vLLM started", pid=process.pid, command=" ".join(launch.argv))
         return process
 
     async def _watch(self) -> str:
@@ -140,6 +146,10 @@ class VllmProcess:
             if not line:
                 return
             said = parse_log_line(line.decode("utf-8", "replace"))
+            if event := parse_event(said.message):
+                self.on_event(event)
+                log.info(event.event, **event.model_dump(exclude={"event"}))
+                continue
             if (said.level == "error" or _EXCEPTION.match(said.message)) and "above" not in said.message:
                 self._last_error = f"; its last error was: {said.message:.500}"
             if said.message.strip():

@@ -48,11 +48,19 @@ class EngineSettings(ServiceSettings):
     max_queued_requests: int = Field(default=256, ge=1)
     """Requests that may wait inside vLLM; more are refused with 503, which our clients retry."""
 
-    max_loras: int = Field(default=0, ge=0)
-    """Adapters that fit into one batch; 0 turns LoRA off, which is faster while there are no adapters."""
+    adapter_store: Path | None = None
+    """Folder of the published adapters, the same for all services; None serves the base model alone."""
 
-    max_lora_rank: int = Field(default=32, ge=8)
-    """Highest rank an adapter may have; memory for it is set aside per slot."""
+    max_loras: int | None = Field(default=None, ge=1)
+    """Adapters that fit into one batch; None: those of the busiest toolset and two more. More adapters than that take turns."""
+
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] | None = None
+    """Highest rank an adapter may have, for which every slot sets memory aside; None: the highest that is published when vLLM
+    starts, 32 before anything is."""
+
+    activated_lora: bool = False
+    """Serve adapters with activation tokens as activated LoRA, so that they share the prompt's cache with the base model.
+    Patches vLLM inside, therefore off by default."""
 
     extra_args: str = ""
     """More flags for vLLM, written as on a command line, such as `--tensor-parallel-size 2`."""

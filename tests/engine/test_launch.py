@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from services.engine.capacity import LoraRoom
 from services.engine.launch import plan_launch, socket_path
 from services.engine.settings import EngineSettings
 
 
-def launch(**settings):
+def launch(room=None, **settings):
     chosen = EngineSettings(**{"model_dir": Path("/models/base"), **settings})
-    return plan_launch(chosen, cores=[0, 1, 4, 5], parent=77, inherited={"PATH": "/bin", "PYTHONPATH": "/theirs"})
+    return plan_launch(chosen, room=room, cores=[0, 1, 4, 5], parent=77, inherited={"PATH": "/bin", "PYTHONPATH": "/theirs"})
 
 
 def value(argv, flag):
@@ -69,11 +70,11 @@ def test_a_gpu_gets_none_of_what_is_for_cpus():
     assert not {"VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS"} & planned.env.keys()
 
 
-def test_lora_is_off_until_there_are_slots_and_then_no_slot_is_read_from_disk_twice():
+def test_lora_is_off_without_a_store_and_has_the_room_that_the_store_needs():
     assert "--enable-lora" not in launch().argv
-    argv = launch(max_loras=15, max_lora_rank=64).argv
+    argv = launch(room=LoraRoom(slots=17, copies=36, rank=64)).argv
     assert "--enable-lora" in argv
-    assert (value(argv, "--max-loras"), value(argv, "--max-cpu-loras"), value(argv, "--max-lora-rank")) == ("15", "15", "64")
+    assert (value(argv, "--max-loras"), value(argv, "--max-cpu-loras"), value(argv, "--max-lora-rank")) == ("17", "36", "64")
 
 
 def test_extra_flags_come_last_so_that_they_win():
@@ -90,6 +91,22 @@ def test_nothing_is_fetched_or_reported_and_every_child_is_spawned():
 def test_the_environment_is_the_inherited_one_with_our_sources_in_front():
     env = launch().env
     assert env["PATH"] == "/bin"
-    ours, theirs = env["PYTHONPATH"].split(":")
+    ours, plugin, theirs = env["PYTHONPATH"].split(":")
+    assert list(Path(plugin).glob("*.dist-info/entry_points.txt"))
     assert (Path(ours) / "services" / "engine" / "tether.py").is_file()
     assert theirs == "/theirs"
+
+
+def test_every_vllm_has_a_closed_door_and_our_plugin_alone():
+    planned = launch()
+    assert value(planned.argv, "--middleware") == "services.engine.vllm_plugin.edge.ClosedRoutes"
+    assert planned.env["VLLM_PLUGINS"] == "agentflux"
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in planned.env
+
+
+def test_with_a_store_names_are_resolved_in_it():
+    env = launch(adapter_store="adapters").env
+    assert env["AGENTFLUX_ENGINE_PLUGIN_STORE"] == str(Path("adapters").absolute())
+    assert env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert env["AGENTFLUX_ENGINE_PLUGIN_ACTIVATED"] == "0"
+    assert launch(adapter_store="adapters", activated_lora=True).env["AGENTFLUX_ENGINE_PLUGIN_ACTIVATED"] == "1"

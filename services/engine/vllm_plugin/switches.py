@@ -1,0 +1,28 @@
+"""Which parts of the plugin are on. The one file here that reads the environment, which the launcher of vLLM writes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_PREFIX = "AGENTFLUX_ENGINE_PLUGIN_"
+
+
+@dataclass(frozen=True)
+class Switches:
+    """`store` is the adapter store, None for an engine that serves the base model alone."""
+
+    store: Path | None
+    kernels: bool
+    activated: bool
+
+
+def read_switches() -> Switches:
+    """`AGENTFLUX_ENGINE_PLUGIN_STORE` (a path; not set: no store), `…_KERNELS` (`0` leaves vLLM's) and `…_ACTIVATED` (`1`)."""
+    store = os.environ.get(f"{_PREFIX}STORE")
+    return Switches(
+        store=Path(store) if store else None,
+        kernels=os.environ.get(f"{_PREFIX}KERNELS") != "0",
+        activated=os.environ.get(f"{_PREFIX}ACTIVATED") == "1",
+    )

@@ -1,0 +1,96 @@
+"""How fast LoRA is on CPUs: vLLM's own kernels against those of our plugin, one engine after the other in one run.
+
+Uses the base model of `make up`. Prints a table and writes it to build/bench/lora_kernels.json.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.local import base_model
+from deploy.local.plan import REPOSITORY
+from deploy.local.progress import Progress
+from tests.engine.vllm_plugin.serving import MODEL, Vllm, publish_strong, running_vllm
+
+PREFILL_TOKENS = 500
+DECODE_TOKENS = 24
+ROUNDS = 3
+
+Measured = dict[str, float]
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    progress = Progress()
+    base_model.prepare(MODEL, say=progress.show)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder, "store")
+        store.mkdir()
+        adapters = [publish_strong(store, Path(folder, f"scratch{i}"), tool=f"t{i}", seed=i, rank=32) for i in range(2)]
+        measured = {}
+        for name, kernels in (("vLLM's", "0"), ("ours", "1")):
+            progress.show(f"starting vLLM with {name} LoRA kernels")
+            env = {"AGENTFLUX_ENGINE_PLUGIN_KERNELS": kernels}
+            with running_vllm(Path(folder, f"kernels{kernels}"), store, "--max-loras", "4", **env) as vllm:
+                measured[name] = _measure(vllm, adapters)
+    rows = [
+        {"what": what, "vllm": theirs, "ours": ours, "times_faster": ours / theirs if "tokens/s" in what else theirs / ours}
+        for (what, theirs), ours in zip(measured["vLLM's"].items(), measured["ours"].values(), strict=True)
+    ]
+    for row in rows:
+        progress.show(f"{row['what']:52} vLLM's {row['vllm']:8.3f}   ours {row['ours']:8.3f}   x{row['times_faster']:.1f}")
+    target = REPOSITORY / "build" / "bench" / "lora_kernels.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _measure(vllm: Vllm, adapters: list[str]) -> Measured:
+    unread = random.Random(0)
+    first, second = adapters
+
+    def prefill(*models: str) -> float:
+        return _median_s(lambda: [vllm.complete(model, [_prompt(unread, PREFILL_TOKENS)], max_tokens=1) for model in models])
+
+    # Everything is used once before it is timed.
+    for model in ("base", first, second):
+        vllm.complete(model, [_prompt(unread, PREFILL_TOKENS)], max_tokens=2)
+    return {
+        f"prefill of {PREFILL_TOKENS} unread tokens, adapter, s": prefill(first),
+        f"prefill of {PREFILL_TOKENS} unread tokens, base model, s": prefill("base"),
+        "decoding, adapter, batch of 1, tokens/s": _decode_rate(vllm, first, batch=1),
+        "decoding, adapter, batch of 4, tokens/s": _decode_rate(vllm, first, batch=4),
+        "decoding, base model, batch of 1, tokens/s": _decode_rate(vllm, "base", batch=1),
+        "decoding, base model, batch of 4, tokens/s": _decode_rate(vllm, "base", batch=4),
+    }
+
+
+def _decode_rate(vllm: Vllm, model: str, *, batch: int) -> float:
+    prompts = [_prompt(random.Random(i), 20) for i in range(batch)]
+
+    def reply(tokens: int) -> float:
+        return _median_s(lambda: vllm.complete(model, prompts, max_tokens=tokens, ignore_eos=True))
+
+    return batch * DECODE_TOKENS / (reply(DECODE_TOKENS + 1) - reply(1))
+
+
+def _prompt(draw: random.Random, length: int) -> list[int]:
+    return [draw.randrange(100, 40000) for _ in range(length)]
+
+
+def _median_s(action: Callable[[], object]) -> float:
+    took = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        action()
+        took.append(time.perf_counter() - started)
+    return statistics.median(took)
+
+
+if __name__ == "__main__":
+    main()
