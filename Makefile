@@ -2,8 +2,11 @@
 SHELL := /bin/bash
 PYTHON_IN_VENV := .venv/bin/python
 Q ?= Read the file README.txt
+TOOLSET ?= filesystem
+PROFILE ?= small
+STORE ?= .run/adapters
 
-.PHONY: help setup dev up down status ask check test bench bench-engine proto lock clean
+.PHONY: help setup dev up down status ask train check test bench bench-engine proto lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +28,9 @@ status: ## Show the processes, their memory, and what is not ready
 
 ask: ## Let a small agent answer a question: make ask Q="Read the file README.txt"
 	@$(PYTHON_IN_VENV) -m deploy.local ask "$(Q)"
+
+train: setup ## Train adapters for a toolset, and publish them if they are better: TOOLSET=filesystem PROFILE=small
+	@$(PYTHON_IN_VENV) -m trainer --toolset $(TOOLSET) --profile $(PROFILE) --store $(STORE)
 
 check: dev ## Layout, lint, types, protocol
 	.venv/bin/ruff format --check .

@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploy.local import base_model
@@ -21,6 +22,7 @@ from tests.engine.vllm_plugin.serving import MODEL, Vllm, publish_strong, runnin
 PREFILL_TOKENS = 500
 DECODE_TOKENS = 24
 ROUNDS = 3
+BATCH = 4
 
 Measured = dict[str, float]
 
@@ -32,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "store")
         store.mkdir()
-        adapters = [publish_strong(store, Path(folder, f"scratch{i}"), tool=f"t{i}", seed=i, rank=32) for i in range(2)]
+        adapters = [publish_strong(store, Path(folder, f"scratch{i}"), tool=f"t{i}", seed=i, rank=32) for i in range(BATCH)]
         measured = {}
         for name, kernels in (("vLLM's", "0"), ("ours", "1")):
             progress.show(f"starting vLLM with {name} LoRA kernels")
@@ -52,31 +54,37 @@ def main() -> None:
 
 def _measure(vllm: Vllm, adapters: list[str]) -> Measured:
     unread = random.Random(0)
-    first, second = adapters
 
-    def prefill(*models: str) -> float:
-        return _median_s(lambda: [vllm.complete(model, [_prompt(unread, PREFILL_TOKENS)], max_tokens=1) for model in models])
+    def prefill(model: str) -> float:
+        return _median_s(lambda: vllm.complete(model, [_prompt(unread, PREFILL_TOKENS)], max_tokens=1))
 
     # Everything is used once before it is timed.
-    for model in ("base", first, second):
-        vllm.complete(model, [_prompt(unread, PREFILL_TOKENS)], max_tokens=2)
+    for model in ("base", *adapters):
+        vllm.complete(model, [_prompt(unread, 50)], max_tokens=2)
+    first = adapters[0]
     return {
         f"prefill of {PREFILL_TOKENS} unread tokens, adapter, s": prefill(first),
         f"prefill of {PREFILL_TOKENS} unread tokens, base model, s": prefill("base"),
-        "decoding, adapter, batch of 1, tokens/s": _decode_rate(vllm, first, batch=1),
-        "decoding, adapter, batch of 4, tokens/s": _decode_rate(vllm, first, batch=4),
-        "decoding, base model, batch of 1, tokens/s": _decode_rate(vllm, "base", batch=1),
-        "decoding, base model, batch of 4, tokens/s": _decode_rate(vllm, "base", batch=4),
+        "decoding, one request of an adapter, tokens/s": _decode_rate(vllm, [first]),
+        f"decoding, {BATCH} requests of one adapter, tokens/s": _decode_rate(vllm, [first] * BATCH),
+        f"decoding, {BATCH} requests of {BATCH} adapters, tokens/s": _decode_rate(vllm, adapters),
+        "decoding, one request of the base model, tokens/s": _decode_rate(vllm, ["base"]),
+        f"decoding, {BATCH} requests of the base model, tokens/s": _decode_rate(vllm, ["base"] * BATCH),
     }
 
 
-def _decode_rate(vllm: Vllm, model: str, *, batch: int) -> float:
-    prompts = [_prompt(random.Random(i), 20) for i in range(batch)]
+def _decode_rate(vllm: Vllm, models: list[str]) -> float:
+    """Tokens per second of requests that run together, one per model, without their prefill."""
+    prompts = [_prompt(random.Random(i), 20) for i, _ in enumerate(models)]
 
-    def reply(tokens: int) -> float:
-        return _median_s(lambda: vllm.complete(model, prompts, max_tokens=tokens, ignore_eos=True))
+    def replies(tokens: int) -> float:
+        def ask(model: str, prompt: list[int]) -> None:
+            vllm.complete(model, [prompt], max_tokens=tokens, ignore_eos=True)
 
-    return batch * DECODE_TOKENS / (reply(DECODE_TOKENS + 1) - reply(1))
+        return _median_s(lambda: list(asking.map(ask, models, prompts)))
+
+    with ThreadPoolExecutor(len(models)) as asking:
+        return len(models) * DECODE_TOKENS / (replies(DECODE_TOKENS + 1) - replies(1))
 
 
 def _prompt(draw: random.Random, length: int) -> list[int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora.variants import calculate_alora_offsets
 from transformers import AutoModelForCausalLM
 
 from services.shared.contracts.adapters import CARD_FILE, CONFIG_FILE
@@ -65,14 +66,17 @@ def publish(model: PeftModel, adapter: RandomAdapter, store: Path) -> Path:
     return (staging / adapter.alias).rename(store / made.name)
 
 
-def logprobs(model: PeftModel, adapter: str | None, tokens: list[int]) -> torch.Tensor:
-    """PEFT's log probabilities after each token (float32, tokens x vocabulary); `adapter` None is the base model."""
-    ids = torch.tensor([tokens])
+def logprobs(model: PeftModel, adapter: str | None, prompt: list[int], written: list[int]) -> torch.Tensor:
+    """PEFT's log probabilities after each token of `prompt` and `written` (float32, tokens x vocabulary), as `generate` has
+    them: the activation point is in the prompt, whatever is written. `adapter` None is the base model."""
+    ids = torch.tensor([[*prompt, *written]])
     with torch.inference_mode():
         if adapter is None:
             with model.disable_adapter():
                 logits = model.base_model(input_ids=ids).logits
         else:
             model.set_adapter(adapter)
-            logits = model(input_ids=ids).logits
+            [to_the_end] = calculate_alora_offsets(model.peft_config, adapter, torch.tensor([prompt]))
+            offsets = [to_the_end and to_the_end + len(written)]
+            logits = model(input_ids=ids, alora_offsets=offsets).logits
     return logits[0].float().log_softmax(-1)

@@ -77,7 +77,7 @@ def test_every_token_gets_the_probabilities_that_peft_gives_it(served):
     assert sum(gap > 0.1 for gap in gaps) < 0.005 * positions
     assert max(gaps, default=0) < 0.4
     # The measure sees an adapter that does not act.
-    activated = [number for number, case in enumerate(asked) if case.model in ("one", "two", "turn")]
+    activated = [number for number, case in enumerate(asked) if case.model in ("one", "two", "turn")][:6]
     as_base = [Case("base", asked[number].prompt) for number in activated]
     wrong, _, _ = _differences(served.peft, as_base, [answers[number] for number in activated])
     assert np.max(wrong) > 3
@@ -220,7 +220,7 @@ def _differences(peft: Any, asked: list[Case], answers: list[dict[str, Any]]) ->
 
     errors, gaps, positions = [], [], 0
     for case, answer in zip(asked, answers, strict=True):
-        expected = logprobs(peft, None if case.model == "base" else case.model, [*case.prompt, *_tokens(answer)]).numpy()
+        expected = logprobs(peft, None if case.model == "base" else case.model, case.prompt, _tokens(answer)).numpy()
         for position, row in _told(case, answer):
             best = max(row, key=lambda token: row[token])
             errors += [abs(float(expected[position, token]) - logprob) for token, logprob in row.items()]

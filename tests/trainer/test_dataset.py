@@ -1,0 +1,72 @@
+"""What the dataset step lets through, how it splits, and what it says about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.trainer.rows_of import call, conversation, read, result, turn
+from trainer.dataset import build, write_dataset
+from trainer.episodes import read_rows, write_rows
+from trainer.trajectories import Trajectory
+
+PLACES = [f"{noun}{number}.txt" for noun in ("harbour", "violin", "tundra", "ledger", "quartz") for number in range(40)]
+
+
+def rows(count: int, kind: str = "read") -> list[Trajectory]:
+    asked = ("Show me {}", "what does {} say, please?", "I would like to see the text of {} now", "{} - print it")
+    return [read(path, asked=asked[i % 4].format(path), id=f"{kind}{i}", kind=kind) for i, path in enumerate(PLACES[:count])]
+
+
+def test_a_question_asked_twice_with_the_same_calls_is_kept_once() -> None:
+    dataset = build([read(id="a"), read(id="b", asked="show me  A.TXT".replace("A.TXT", "a.txt"))], [], seed=0)
+    assert sum(map(len, dataset.parts.values())) == 1
+    assert [drop.rule for drop in dataset.drops] == ["duplicate"]
+
+
+def test_near_duplicates_never_stand_in_two_parts() -> None:
+    near = [
+        read(path, id=f"{path}{i}", asked=f"Would you kindly show me the whole of {path}{'!' * i}")
+        for path in PLACES[:30]
+        for i in range(3)
+    ]
+    dataset = build(near, [], seed=0)
+    where = {row.id: part for part, part_rows in dataset.parts.items() for row in part_rows}
+    parts_of = [{where[f"{path}{i}"] for i in range(3) if f"{path}{i}" in where} for path in PLACES[:30]]
+    assert all(len(parts) == 1 for parts in parts_of)
+
+
+def test_what_resembles_a_heldout_question_may_not_teach() -> None:
+    dataset = build(
+        [read(id="a", asked="Would you show me a.txt?"), *rows(5)], [read(id="h", asked="would you show me a.txt")], seed=0
+    )
+    assert [(drop.id, drop.rule) for drop in dataset.drops] == [("a", "heldout")]
+
+
+def test_every_kind_gets_its_share_and_a_rare_one_goes_to_training_first() -> None:
+    rare = [conversation(turn(call("roots")), result("/x"), asked="where may you look?", id="rare", kind="rare")]
+    dataset = build([*rows(100), *rare], [], seed=0)
+    assert [row.id for row in dataset.parts["train"] if row.kind == "rare"] == ["rare"]
+    sizes = {part: sum(row.kind == "read" for row in part_rows) for part, part_rows in dataset.parts.items()}
+    assert sum(sizes.values()) == 100
+    assert 70 <= sizes["train"] <= 90
+    assert min(sizes["valid"], sizes["test"]) >= 5
+
+
+def test_arguments_of_unlike_types_stay_as_they_are(tmp_path: Path) -> None:
+    mixed = [
+        conversation(turn(call("read_file", path="a.txt", head=3)), result("x"), asked="3 lines of a.txt", id="n"),
+        conversation(turn(call("tag", labels=[{"n": 7}])), result("x"), asked="label everything with a 7", id="o"),
+    ]
+    write_rows(tmp_path / "t.jsonl", mixed)
+    report = write_dataset(tmp_path / "t.jsonl", tmp_path / "none.jsonl", tmp_path, seed=0)
+    kept = {row.id: row for part in ("train", "valid", "test") for row in read_rows(tmp_path / f"{part}.jsonl", Trajectory)}
+    assert {key: row.messages for key, row in kept.items()} == {row.id: row.messages for row in mixed}
+    assert report["dropped"] == {}
+
+
+def test_the_report_counts_drops_by_rule_and_names_rare_tools(tmp_path: Path) -> None:
+    write_rows(tmp_path / "t.jsonl", [*rows(30), read("nowhere.txt", id="bad"), read("elsewhere.txt", id="worse")])
+    report = write_dataset(tmp_path / "t.jsonl", tmp_path / "none.jsonl", tmp_path, seed=0)
+    assert report["dropped"] == {"groundedness": 2}
+    assert report["rare_tools"] == ["roots", "tag"]
+    assert "nowhere.txt" in (tmp_path / "drops.jsonl").read_text()

@@ -1,0 +1,27 @@
+"""Intervals, paired comparison and calibration against values from textbooks."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainer.statistics import calibration_error, mcnemar, wilson
+
+
+def test_the_interval_of_eight_in_fifty() -> None:
+    assert wilson(8, 50) == pytest.approx((0.0834, 0.2851), abs=1e-3)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_only_rows_that_differ_count() -> None:
+    before, after = [False] * 6 + [True] * 94, [True] * 100
+    assert mcnemar(before, after) == pytest.approx(2 / 2**6)
+    assert mcnemar([True, False], [True, False]) == 1.0
+
+
+def test_gains_and_losses_of_equal_number_prove_nothing() -> None:
+    assert mcnemar([True, False], [False, True]) == 1.0
+
+
+def test_calibration_is_the_gap_between_confidence_and_success() -> None:
+    assert calibration_error([0.8] * 10, [True] * 8 + [False] * 2) == pytest.approx(0.0)
+    assert calibration_error([0.9] * 10, [True] * 5 + [False] * 5) == pytest.approx(0.4)

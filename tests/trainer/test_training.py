@@ -1,0 +1,136 @@
+"""One training, whatever happens to it."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from services.shared.contracts.adapters import WEIGHTS_FILE
+from tests.trainer.conftest import tiny_base
+from trainer.evaluate import vote
+from trainer.profiles import PROFILES
+from trainer.rows import TrainRow
+from trainer.training import Job, TrainingFailed, batches, train, wearing
+
+PROFILE = replace(PROFILES["small"], rank=4, epochs=6, batch_rows=2, checkpoint_steps=4, learning_rate=3e-2)
+
+
+def sha256(folder: Path) -> str:
+    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
+def job(rows: list[TrainRow]) -> Job:
+    return Job("select", "selector", None, rows)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_every_epoch_has_each_row_once(rows: list[TrainRow]) -> None:
+    plan = batches(rows, PROFILE, seed=0)
+    assert sorted(index for batch in plan for index in batch) == sorted([*range(len(rows))] * PROFILE.epochs)
+    assert max(map(len, plan)) <= PROFILE.batch_rows
+
+
+def test_an_adapter_learns_its_rows_and_leaves_the_base_alone(base: Any, rows: list[TrainRow], tmp_path: Path) -> None:
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    losses: list[float] = []
+    folder = train(base, job(rows), PROFILE, tmp_path, seed=0, tick=lambda step, steps, loss: losses.append(loss))
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
+    with wearing(base, folder) as model:
+        assert model is not base
+    assert base.state_dict().keys() == before.keys()
+
+
+def test_a_run_stopped_anywhere_ends_in_the_same_bytes(rows: list[TrainRow], tmp_path: Path) -> None:
+    whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
+    for stop in (1, 4, 6, 11):
+
+        def tick(step: int, steps: int, loss: float, stop: int = stop) -> None:
+            if step == stop:
+                raise Killed
+
+        out = tmp_path / str(stop)
+        with pytest.raises(Killed):
+            train(tiny_base(), job(rows), PROFILE, out, seed=0, tick=tick)
+        assert sha256(train(tiny_base(), job(rows), PROFILE, out, seed=0)) == whole
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(rows: list[TrainRow], tmp_path: Path) -> None:
+    whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
+
+    def tick(step: int, steps: int, loss: float) -> None:
+        if step == 9:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tiny_base(), job(rows), PROFILE, tmp_path / "cut", seed=0, tick=tick)
+    newest = max((tmp_path / "cut" / "select.checkpoints").glob("*.pt"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    steps: list[int] = []
+    folder = train(tiny_base(), job(rows), PROFILE, tmp_path / "cut", seed=0, tick=lambda step, total, loss: steps.append(step))
+    assert steps[0] == 5
+    assert sha256(folder) == whole
+
+
+def test_checkpoints_of_other_rows_are_not_gone_on_from(rows: list[TrainRow], tmp_path: Path) -> None:
+    def tick(step: int, steps: int, loss: float) -> None:
+        if step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tiny_base(), job(rows), PROFILE, tmp_path, seed=0, tick=tick)
+    steps: list[int] = []
+    train(tiny_base(), job(rows[1:]), PROFILE, tmp_path, seed=0, tick=lambda step, total, loss: steps.append(step))
+    assert steps[0] == 1
+
+
+def test_a_loss_that_is_no_number_names_step_and_rows(base: Any, rows: list[TrainRow], tmp_path: Path) -> None:
+    with torch.no_grad():
+        base.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(TrainingFailed, match=r"select: the loss is nan at step 1, in rows .*/[01]"):
+        train(base, job(rows), PROFILE, tmp_path, seed=0)
+    assert not (tmp_path / "select").exists()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tests.fakes import toy_renderer
+from tests.trainer.conftest import selection_rows, tiny_base
+from tests.trainer.test_training import PROFILE, job
+from trainer.rows import merged
+from trainer.training import train
+kill_at = int(sys.argv[2])
+def tick(step, steps, loss):
+    if step == kill_at:
+        os.kill(os.getpid(), 9)
+train(tiny_base(), job(merged(selection_rows(toy_renderer()))), PROFILE, Path(sys.argv[1]), seed=0, tick=tick)
+"""
+
+
+@pytest.mark.real
+def test_a_process_killed_in_the_middle_ends_in_the_same_bytes(rows: list[TrainRow], tmp_path: Path) -> None:
+    whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
+    assert subprocess.run([*command, "6"], check=False).returncode == -signal.SIGKILL
+    subprocess.run([*command, "0"], check=True)
+    assert sha256(tmp_path / "killed" / "select") == whole
+
+
+def test_the_vote_sums_to_one(base: Any, renderer: Any) -> None:
+    from tests.trainer.rows_of import TOOLS
+
+    chances = vote(base, renderer, [{"role": "user", "content": "hi"}], TOOLS, "compact")
+    assert set(chances) == {"read_file", "tag", "roots", "summarize"}
+    assert sum(chances.values()) == pytest.approx(1)

@@ -1,0 +1,106 @@
+"""Episodes that happen: against a runner of our own, and once against the real server in the real sandbox."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from services.shared.contracts.errors import InvalidRequest
+from services.shared.contracts.execution import ContentPart, ToolCallSpec, ToolResult, ToolsetInfo
+from services.shared.contracts.tools import Tool
+from tests.trainer.rows_of import TOOLS
+from trainer.episodes import Ask, Call, Episode, Say, read_rows, write_rows
+from trainer.gates import first_flaw
+from trainer.grammars.mechanics import MEDIA
+from trainer.queries import grammar
+from trainer.trajectories import Trajectory, execute, lay_out, write_trajectories
+
+TOOLSETS = Path(__file__).parents[2] / "deploy" / "toolsets"
+INSTALLED = (TOOLSETS / "filesystem" / "node_modules").is_dir() and shutil.which("node") is not None
+
+
+class Shelf:
+    """A runner whose only file is a.txt."""
+
+    async def list_toolsets(self) -> list[ToolsetInfo]:
+        return []
+
+    async def list_tools(self, toolset: str) -> list[Tool]:
+        return TOOLS
+
+    async def call_tool(self, call: ToolCallSpec, *, timeout_s: float) -> ToolResult:
+        path = json.loads(call.arguments).get("path")
+        if path is None:
+            raise InvalidRequest("path is missing")
+        there = path == "a.txt"
+        text = "modified: Sat Nov 21 2026 07:18:37" if there else "ENOENT"
+        return ToolResult(outcome="ok" if there else "tool_error", content=[ContentPart(type="text", text=text)])
+
+
+def episode(*paths: str, fails: bool = False, **more: object) -> Episode:
+    calls = [Call(tool="read_file", arguments={"path": path}, fails=fails and path != "a.txt") for path in paths]
+    return Episode(source="s", kind="k", steps=[Ask(text="?"), *calls, Say(text="!")], **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_results_follow_their_calls_and_failures_are_marked() -> None:
+    row = await execute(episode("b.txt", "a.txt", fails=True, system="Be brief."), "files", TOOLS, Shelf())
+    assert row is not None
+    assert [message["role"] for message in row.messages] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
+    assert row.failed == ["call_1"]
+    assert (
+        first_flaw(row.model_copy(update={"messages": [{"role": "user", "content": "a.txt b.txt"}, *row.messages[2:]]})) is None
+    )
+
+
+@pytest.mark.anyio
+async def test_a_plan_that_goes_otherwise_is_no_trajectory() -> None:
+    assert await execute(episode("b.txt"), "files", TOOLS, Shelf()) is None
+
+
+@pytest.mark.anyio
+async def test_arguments_that_the_sandbox_refuses_are_a_failure() -> None:
+    wrong = Episode(source="s", kind="k", steps=[Ask(text="?"), Call(tool="read_file", arguments={}, fails=True), Say(text="!")])
+    row = await execute(wrong, "files", TOOLS, Shelf())
+    assert row is not None
+    assert (row.failed, row.messages[2]["content"]) == (["call_1"], "path is missing")
+
+
+@pytest.mark.anyio
+async def test_clocks_are_those_of_the_episode() -> None:
+    first, again = [await execute(episode("a.txt"), "files", TOOLS, Shelf()) for _ in range(2)]
+    assert first == again
+    assert first is not None
+    assert "Nov 21 2026 07:18:37" not in str(first.messages)
+
+
+def test_every_episode_finds_its_own_files_only(tmp_path: Path) -> None:
+    lay_out(episode("a.txt", files={"x/old.txt": "1"}), tmp_path)
+    lay_out(episode("a.txt", files={"n/a.txt": "2", "p.png": MEDIA}, folders=["empty"]), tmp_path)
+    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert found == ["empty", "n", "n/a.txt", "p.png"]
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not INSTALLED, reason="run `npm ci --prefix deploy/toolsets/filesystem` and install Node.js")
+@pytest.mark.anyio
+async def test_gold_plans_hold_against_the_real_server(tmp_path: Path) -> None:
+    written = grammar("filesystem", "train").episodes(90, 5)
+    write_rows(tmp_path / "episodes.jsonl", written)
+    dropped = await write_trajectories("filesystem", TOOLSETS, {tmp_path / "episodes.jsonl": tmp_path / "rows.jsonl"})
+    rows = list(read_rows(tmp_path / "rows.jsonl", Trajectory))
+    assert sum(dropped.values()) <= 2
+    assert len(rows) + sum(dropped.values()) == len(written)
+    assert [row.id for row in rows if first_flaw(row)] == []
+    assert any(row.failed for row in rows)

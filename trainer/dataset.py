@@ -1,0 +1,142 @@
+"""Step 3, dataset: lets through what may teach, and splits it so that no question of one part has its like in another.
+
+    python -m trainer.dataset --trajectories trajectories.jsonl --heldout heldout_trajectories.jsonl --out build/train/filesystem
+
+Writes train.jsonl, valid.jsonl and test.jsonl (80/10/10), drops.jsonl with rule and row, and dataset.json, the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from services.shared.contracts.tools import sha256_of
+from trainer.episodes import read_rows, write_rows
+from trainer.gates import calls_of, first_flaw
+from trainer.similarity import clusters, normal
+from trainer.trajectories import Trajectory
+
+PARTS = ("train", "valid", "test")
+SHARES = (0.8, 0.1, 0.1)
+REPORT = "dataset.json"
+DROPS = "drops.jsonl"
+# Fewer trajectories than this in which a tool is called are worth a line in the report.
+RARE = 20
+
+
+class Drop(BaseModel):
+    """A trajectory that was left out: which rule, and the SHA-256 of the row."""
+
+    id: str
+    kind: str
+    rule: str
+    reason: str
+    row_sha256: str
+
+
+@dataclass
+class Dataset:
+    """The three parts, and what was left out."""
+
+    parts: dict[str, list[Trajectory]]
+    drops: list[Drop] = field(default_factory=list)
+
+    def report(self) -> dict[str, object]:
+        """Counts by part, by rule and by tool."""
+        tools = {
+            part: Counter(call["function"]["name"] for row in rows for call in calls_of(row)) for part, rows in self.parts.items()
+        }
+        offered = {tool["function"]["name"] for rows in self.parts.values() for row in rows[:1] for tool in row.tools}
+        return {
+            "trajectories": {part: len(rows) for part, rows in self.parts.items()},
+            "dropped": dict(Counter(drop.rule for drop in self.drops)),
+            "calls": {part: dict(sorted(counts.items())) for part, counts in tools.items()},
+            "rare_tools": sorted(name for name in offered if tools["train"][name] < RARE),
+        }
+
+
+def build(rows: Iterable[Trajectory], heldout: Sequence[Trajectory], *, seed: int) -> Dataset:
+    """Gates, deduplication, split. `heldout` rows are only looked at: whatever resembles one may not teach."""
+    kept, drops = [], []
+    seen: dict[str, str] = {}
+    for row in rows:
+        flaw = first_flaw(row)
+        if flaw is None and (twin := seen.setdefault(_key(row), row.id)) != row.id:
+            flaw = "duplicate", f"asks and does the same as {twin}"
+        drops += [_drop(row, *flaw)] if flaw else []
+        kept += [] if flaw else [row]
+    found = clusters([_asked(row) for row in (*heldout, *kept)])
+    reserved = set(found[: len(heldout)])
+    safe: list[tuple[int, Trajectory]] = []
+    for cluster, row in zip(found[len(heldout) :], kept, strict=True):
+        if cluster in reserved:
+            drops.append(_drop(row, "heldout", "resembles a held-out question"))
+        else:
+            safe.append((cluster, row))
+    return Dataset(_split(safe, seed), drops)
+
+
+def _split(rows: Sequence[tuple[int, Trajectory]], seed: int) -> dict[str, list[Trajectory]]:
+    # A cluster goes to one part as a whole, with the stratum of its first row; a stratum of few clusters goes to train first.
+    members: dict[int, list[Trajectory]] = defaultdict(list)
+    for cluster, row in rows:
+        members[cluster].append(row)
+    strata: dict[str, list[list[Trajectory]]] = defaultdict(list)
+    for group in members.values():
+        strata[group[0].kind].append(group)
+    parts: dict[str, list[Trajectory]] = {part: [] for part in PARTS}
+    for kind, groups in sorted(strata.items()):
+        random.Random(f"{seed}/{kind}").shuffle(groups)
+        total, taken = sum(map(len, groups)), dict.fromkeys(PARTS, 0)
+        for group in groups:
+            part = max(PARTS, key=lambda part: SHARES[PARTS.index(part)] * total - taken[part])
+            taken[part] += len(group)
+            parts[part] += group
+    return parts
+
+
+def _asked(row: Trajectory) -> str:
+    return " / ".join(normal(str(message["content"])) for message in row.messages if message["role"] == "user")
+
+
+def _key(row: Trajectory) -> str:
+    return sha256_of([_asked(row), [call["function"] for call in calls_of(row)]])
+
+
+def _drop(row: Trajectory, rule: str, reason: str) -> Drop:
+    row_sha256 = sha256_of(row.model_dump(mode="json"))
+    return Drop(id=row.id, kind=row.kind, rule=rule, reason=reason, row_sha256=row_sha256)
+
+
+def write_dataset(trajectories: Path, heldout: Path, out: Path, *, seed: int) -> dict[str, object]:
+    """Reads both files, writes the parts, and gives the report."""
+    rows = read_rows(trajectories, Trajectory)
+    dataset = build(rows, list(read_rows(heldout, Trajectory)) if heldout.exists() else [], seed=seed)
+    for part, part_rows in dataset.parts.items():
+        write_rows(out / f"{part}.jsonl", part_rows)
+    write_rows(out / DROPS, dataset.drops)
+    report = dataset.report()
+    (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def main() -> None:
+    """Runs this step alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trajectories", type=Path, required=True)
+    parser.add_argument("--heldout", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    print(json.dumps(write_dataset(args.trajectories, args.heldout, args.out, seed=args.seed), indent=2))
+
+
+if __name__ == "__main__":
+    main()

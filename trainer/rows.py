@@ -1,0 +1,136 @@
+"""What a model is trained on: token ids and which of them count, one row per decision, exactly as the services write prompts.
+
+A selection counts the tokens of the tool's name, from the first that differs from the prompt before the name to the one that
+holds the closing quote. Arguments count the tokens of the whole object, the closing brace included.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tokenizers import Tokenizer
+
+from services.shared.contracts.adapters import PromptProfile
+from services.shared.contracts.messages import normalised
+from services.shared.contracts.prompts import PromptRenderer, answer_label
+from services.shared.contracts.tools import JsonObject, Tool, sha256_of
+
+RowRole = Literal["selection", "arguments"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One thing that the assistant decided: after `messages`, `label` came next, with `arguments` when it is a tool.
+
+    `turn` counts the decisions of its trajectory from 0.
+    """
+
+    trajectory: str
+    kind: str
+    turn: int
+    messages: list[JsonObject]
+    label: str
+    arguments: JsonObject | None
+
+
+@dataclass(frozen=True)
+class TrainRow:
+    """`ids` of a prompt with what is to be learned; `targets` are the positions that count, ascending, all after the first."""
+
+    name: str
+    role: RowRole
+    label: str
+    ids: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
+def decisions(
+    trajectory: str, kind: str, messages: Sequence[JsonObject], tools: Sequence[Tool], failed: Sequence[str]
+) -> list[Decision]:
+    """Every decision of a conversation that is worth imitating; a call that failed is only history to the next ones.
+
+    Of several calls in one turn the first is the decision: what is selected at once is one tool.
+    """
+    found: list[Decision] = []
+    conversation = normalised(list(messages))
+    for index, message in enumerate(conversation):
+        if message["role"] != "assistant":
+            continue
+        call = (message.get("tool_calls") or [None])[0]
+        if call is None:
+            label, arguments = answer_label(tools), None
+        elif call["id"] in failed:
+            continue
+        else:
+            label, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])
+        found.append(Decision(trajectory, kind, len(found), conversation[:index], label, arguments))
+    return found
+
+
+def balanced(found: Sequence[Decision]) -> list[Decision]:
+    """The decisions that teach selection: of conversations with one call, two in three lose the answer that follows it.
+
+    Nearly every call is followed by an answer, so all of them together would teach to answer when in doubt; and without the
+    result in it a row costs a fraction.
+    """
+    calls = Counter(decision.trajectory for decision in found if decision.arguments is not None)
+    return [
+        decision
+        for decision in found
+        if decision.turn == 0
+        or decision.arguments is not None
+        or calls[decision.trajectory] > 1
+        or int(sha256_of(decision.trajectory), 16) % 3 == 0
+    ]
+
+
+def selection_row(renderer: PromptRenderer, decision: Decision, tools: Sequence[Tool], profile: PromptProfile) -> TrainRow:
+    """The row that teaches which tool comes next."""
+    prefix = renderer.prefix(decision.messages, tools, profile)
+    [spelled] = renderer.label_tokens(prefix, [decision.label])
+    ids, before = [*prefix.head, *spelled.ids], renderer.name_prompt(prefix)
+    # A token that straddles the opening quote and the name differs from the prompt, and counts.
+    first = next(i for i, (token, prompt) in enumerate(zip(ids, [*before, -1], strict=False)) if token != prompt)
+    return TrainRow(_name(decision), "selection", decision.label, tuple(ids), tuple(range(first, len(ids))))
+
+
+def arguments_row(
+    renderer: PromptRenderer, tokenizer: Tokenizer, decision: Decision, tools: Sequence[Tool], profile: PromptProfile
+) -> TrainRow | None:
+    """The row that teaches what to call the tool with; None where there is nothing to write."""
+    tool = next((tool for tool in tools if tool.name == decision.label), None)
+    if tool is None or not tool.has_parameters:
+        return None
+    prompt = renderer.arguments_prompt(renderer.prefix(decision.messages, tools, profile), tool.name)
+    # The engine goes on from whole tokens, so what it writes is tokenised apart from the prompt.
+    written = tokenizer.encode(arguments_text(decision.arguments or {}, tool), add_special_tokens=False).ids
+    ids = (*prompt, *written)
+    return TrainRow(_name(decision), "arguments", tool.name, ids, tuple(range(len(prompt), len(ids))))
+
+
+def arguments_text(arguments: JsonObject, tool: Tool) -> str:
+    """Arguments as history shows them, their keys in the order of the schema, which is the order that a grammar enforces."""
+    order = {key: at for at, key in enumerate(tool.parameters.get("properties", {}))}
+    ordered = dict(sorted(arguments.items(), key=lambda item: order.get(item[0], len(order))))
+    return json.dumps(ordered, ensure_ascii=False)
+
+
+def merged(rows: Iterable[TrainRow]) -> list[TrainRow]:
+    """Rows that begin another row join it: a causal model computes the same for both, so their losses stay what they were."""
+    kept: list[TrainRow] = []
+    for row in sorted(rows, key=lambda row: (row.role, row.ids, -len(row.targets))):
+        last = kept[-1] if kept else None
+        # Sorted by their tokens, a row stands right before those that it begins.
+        if last and last.role == row.role and row.ids[: len(last.ids)] == last.ids and row.ids != last.ids:
+            kept[-1] = replace(row, targets=tuple(sorted({*last.targets, *row.targets})))
+        else:
+            kept.append(row)
+    return kept
+
+
+def _name(decision: Decision) -> str:
+    return f"{decision.trajectory}/{decision.turn}"

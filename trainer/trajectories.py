@@ -1,0 +1,222 @@
+"""Step 2, trajectories: has each episode happen in the sandbox, on the toolset's real MCP server, and records what came back.
+
+    python -m trainer.trajectories --toolset filesystem --episodes build/train/filesystem/episodes.jsonl --out trajectories.jsonl
+
+A row is a conversation as an OpenAI client has it, {messages, tools}, and beside it where it comes from and which calls failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.shared.clients.sandbox import SandboxClient
+from services.shared.contracts.errors import AgentFluxError, InvalidRequest
+from services.shared.contracts.execution import ToolCallSpec, ToolRunner
+from services.shared.contracts.tools import JsonObject, Tool
+from trainer.episodes import Ask, Call, Episode, read_rows, write_rows
+from trainer.grammars.mechanics import MEDIA
+
+TRAJECTORIES = "trajectories.jsonl"
+START_S = 30.0
+CALL_S = 30.0
+
+# The smallest picture that any viewer opens; what a medium shows does not matter to who chooses the tool.
+_PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+_CLOCK = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} \d{2} \d{4} \d{2}:\d{2}:\d{2}")
+
+
+class Trajectory(BaseModel):
+    """A conversation that took place. `failed` are the ids of the calls whose tool reported an error."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    source: str
+    kind: str
+    names_tool: bool = False
+    failed: list[str] = Field(default_factory=list)
+    messages: list[JsonObject]
+    tools: list[JsonObject]
+
+
+async def execute(episode: Episode, toolset: str, tools: Sequence[Tool], runner: ToolRunner) -> Trajectory | None:
+    """The episode as it really goes; None when the tools answer otherwise than its plan expects (a failure, or none).
+
+    Its files are there (`lay_out`), and nothing else. The servers keep no state beside the files.
+    """
+    messages: list[JsonObject] = [{"role": "system", "content": episode.system}] if episode.system else []
+    failed: list[str] = []
+    for number, step in enumerate(episode.steps):
+        if not isinstance(step, Call):
+            messages.append({"role": "user" if isinstance(step, Ask) else "assistant", "content": step.text})
+            continue
+        arguments, call_id = json.dumps(step.arguments, ensure_ascii=False), f"call_{number}"
+        text, is_error = await _run(runner, toolset, step.tool, arguments)
+        if is_error != step.fails:
+            return None
+        failed += [call_id] if is_error else []
+        function = {"name": step.tool, "arguments": arguments}
+        messages += [
+            {"role": "assistant", "content": None, "tool_calls": [{"id": call_id, "type": "function", "function": function}]},
+            {"role": "tool", "tool_call_id": call_id, "name": step.tool, "content": _at_another_time(text, episode.id)},
+        ]
+    shown = [tool.openai() for tool in tools]
+    return Trajectory(
+        id=episode.id,
+        source=episode.source,
+        kind=episode.kind,
+        names_tool=episode.names_tool,
+        failed=failed,
+        messages=messages,
+        tools=shown,
+    )
+
+
+async def _run(runner: ToolRunner, toolset: str, tool: str, arguments: str) -> tuple[str, bool]:
+    call = ToolCallSpec(toolset=toolset, tool=tool, arguments=arguments, session_id="trainer")
+    try:
+        result = await runner.call_tool(call, timeout_s=CALL_S)
+    except InvalidRequest as error:
+        # Arguments that do not fit the schema: the user would read the same sentence.
+        return error.message, True
+    return result.text, result.outcome == "tool_error"
+
+
+def lay_out(episode: Episode, workspace: Path) -> None:
+    """Makes `workspace` hold the files and folders of the episode and nothing else."""
+    # What ran before may have moved anything; the folder itself stays, for a server has it open.
+    for path in workspace.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for folder in episode.folders:
+        (workspace / folder).mkdir(parents=True, exist_ok=True)
+    for name, text in episode.files.items():
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).write_bytes(_PIXEL if text == MEDIA else text.encode())
+    owner = workspace.stat()
+    if os.geteuid() == 0:
+        for path in workspace.rglob("*"):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _at_another_time(text: str, episode_id: str) -> str:
+    # Real clocks would make every run of this step other data, and teach that all files are of one minute.
+    dice = random.Random(episode_id)
+
+    def moment(_: re.Match[str]) -> str:
+        day = dice.choice(("Mon", "Tue", "Wed", "Thu", "Fri"))
+        month = dice.choice(("Jan", "Mar", "May", "Jul", "Oct"))
+        return f"{day} {month} {dice.randint(10, 28)} {dice.randint(2021, 2026)} {dice.randint(10, 23)}:{dice.randint(10, 59)}:00"
+
+    return _CLOCK.sub(moment, text)
+
+
+@asynccontextmanager
+async def sandbox(toolsets_dir: Path) -> AsyncIterator[tuple[SandboxClient, Path]]:
+    """A sandbox of our own, as a process, with a workspace of our own; and a client of it.
+
+    Raises:
+        RuntimeError: it cannot run tools here; says why.
+    """
+    with tempfile.TemporaryDirectory(prefix="agentflux-train-") as folder:
+        # Tools run as another user when we are root, who has to be able to walk down to the workspace.
+        os.chmod(folder, 0o755)
+        workspace = Path(folder) / "workspace"
+        with _process(toolsets_dir, workspace) as (port, process):
+            client = SandboxClient(f"127.0.0.1:{port}")
+            try:
+                await _until_ready(client, process)
+                yield client, workspace
+            finally:
+                await client.aclose()
+
+
+@contextmanager
+def _process(toolsets_dir: Path, workspace: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"PORT": str(port), "TOOLSETS_DIR": str(toolsets_dir), "WORKSPACE_DIR": str(workspace), "LOG_LEVEL": "warning"}
+    environment = {**os.environ, **{f"AGENTFLUX_SANDBOX_{name}": value for name, value in settings.items()}}
+    process = subprocess.Popen([sys.executable, "-m", "services.sandbox"], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        yield port, process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+async def _until_ready(client: SandboxClient, process: subprocess.Popen[bytes]) -> None:
+    problem: str | None = "it did not start"
+    for _ in range(int(START_S / 0.2)):
+        if process.poll() is not None:
+            raise RuntimeError(f"the sandbox ended with status {process.returncode}: its own messages, above, say why")
+        problem = await client.ready()
+        if problem is None:
+            return
+        await asyncio.sleep(0.2)
+    raise RuntimeError(f"the sandbox cannot run tools: {problem}")
+
+
+async def write_trajectories(
+    toolset: str, toolsets_dir: Path, jobs: dict[Path, Path], tick: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, int]:
+    """Executes the episodes of each file into another: `jobs` maps the one to the other. Counts what was dropped, by kind.
+
+    Raises:
+        AgentFluxError, RuntimeError: the sandbox or the toolset cannot be used.
+    """
+    episodes = {source: list(read_rows(source, Episode)) for source in jobs}
+    total, done, dropped = sum(map(len, episodes.values())), 0, dict[str, int]()
+    async with sandbox(toolsets_dir) as (client, workspace):
+        tools = await client.list_tools(toolset)
+        for source, target in jobs.items():
+            rows = []
+            for episode in episodes[source]:
+                await asyncio.to_thread(lay_out, episode, workspace)
+                try:
+                    row = await execute(episode, toolset, tools, client)
+                except AgentFluxError as error:
+                    raise type(error)(f"episode {episode.id} ({episode.kind}): {error.message}") from error
+                if row is None:
+                    dropped[episode.kind] = dropped.get(episode.kind, 0) + 1
+                else:
+                    rows.append(row)
+                done += 1
+                tick(done, total)
+            write_rows(target, rows)
+    return dropped
+
+
+def main() -> None:
+    """Runs this step alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--toolset", required=True)
+    parser.add_argument("--toolsets-dir", type=Path, default=Path("deploy/toolsets"))
+    parser.add_argument("--episodes", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    print(asyncio.run(write_trajectories(args.toolset, args.toolsets_dir, {args.episodes: args.out})))
+
+
+if __name__ == "__main__":
+    main()
