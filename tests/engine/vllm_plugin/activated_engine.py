@@ -50,7 +50,10 @@ def cached_tokens(answer: dict[str, Any]) -> int:
 
 @contextlib.contextmanager
 def running_vllm(folder: Path, model_dir: Path, adapters: dict[str, Path], *flags: str) -> Iterator[Vllm]:
-    """vLLM in bfloat16 on a socket in `folder`, serving `adapters` by name; it and all its processes end with the block."""
+    """vLLM on a socket in `folder`, in bfloat16 unless `flags` say otherwise, serving `adapters` by name.
+
+    It and all its processes end with the block.
+    """
     socket, log = folder / "vllm.sock", folder / "vllm.log"
     command = [
         sys.executable, "-m", "services.engine.tether", str(os.getpid()),

@@ -1,6 +1,8 @@
 """Activated LoRA in the real vLLM, against PEFT: one start for all tests; a cache salt of its own makes a cache empty.
 
-Prompts are read 128 tokens at a time, and the cache holds some 3,000 tokens, so that chunks and preemptions happen.
+Prompts are read 128 tokens at a time, and the cache holds some 3,000 tokens, so that chunks and preemptions happen. All of it
+is computed in float32, where nothing but a mistake makes a difference; in bfloat16 the order of additions alone makes one of
+0.04, and decides near-ties.
 """
 
 from __future__ import annotations
@@ -26,9 +28,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1500)]
 
 MODEL = ROOT / ".run" / "models" / "smollm2-135m-instruct"
 SCORED = list(range(300, 49_000, 400))
-# Mean difference of log probabilities: what another order of additions may do in bfloat16. Between two of the models it is
-# 0.8 and more.
-NOISE = 0.15
+# Of log probabilities, in float32. Between two of the models the mean difference is 0.8 and more.
+NOISE = 0.001
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     peft = peft_model(MODEL, adapters)
     paths = {adapter.alias: publish(peft, adapter, folder / "store") for adapter in adapters}
     del paths["successor"]
-    flags = ["--max-model-len", "2048", "--max-num-batched-tokens", "128", "--num-gpu-blocks-override", "96"]
+    flags = [
+        "--dtype",
+        "float32",
+        "--max-model-len",
+        "2048",
+        "--max-num-batched-tokens",
+        "128",
+        "--num-gpu-blocks-override",
+        "96",
+    ]
     with running_vllm(folder, MODEL, paths, *flags) as vllm:
         yield Served(vllm, peft, PromptRenderer.load(MODEL), folder / "store")
 
@@ -69,18 +79,14 @@ def test_every_token_gets_the_probabilities_that_peft_gives_it(served):
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda case: _scored_prompt(served.vllm, case), asked))
     errors, gaps, positions = _differences(served.peft, asked, answers)
-    # PEFT itself, in bfloat16, is 0.05 off its own float32.
-    assert np.mean(errors) < 0.06
-    assert np.max(errors) < 0.8
-    # Where the two most likely tokens are closer than that, either may come out first.
     assert positions > 5_000
-    assert sum(gap > 0.1 for gap in gaps) < 0.005 * positions
-    assert max(gaps, default=0) < 0.4
+    assert max(errors) < NOISE
+    assert gaps == []
     # The measure sees an adapter that does not act.
     activated = [number for number, case in enumerate(asked) if case.model in ("one", "two", "turn")][:6]
     as_base = [Case("base", asked[number].prompt) for number in activated]
     wrong, _, _ = _differences(served.peft, as_base, [answers[number] for number in activated])
-    assert np.max(wrong) > 3
+    assert max(wrong) > 3
 
 
 def test_whoever_comes_first_the_others_share_the_prompt_and_answer_as_on_an_empty_cache(served):
@@ -95,7 +101,7 @@ def test_whoever_comes_first_the_others_share_the_prompt_and_answer_as_on_an_emp
             assert _distance(got, expected[model]) < NOISE, (order, model)
             read_before = model != "plain" and set(order[:place]) - {"plain"}
             assert got.cached == (shared if read_before else 0), (order, model)
-        assert min(_distance(expected[a], expected[b]) for a, b in permutations(models, 2)) > 3 * NOISE
+        assert min(_distance(expected[a], expected[b]) for a, b in permutations(models, 2)) > 300 * NOISE
 
 
 def test_what_an_adapter_computed_is_its_own_and_serves_nobody_else(served):
@@ -136,9 +142,9 @@ def test_requests_that_were_preempted_go_on_where_they_were(served):
         more = {"max_tokens": 40, "ignore_eos": True, "logprobs": 1}
         answers = list(pool.map(lambda case: served.vllm.complete(case.model, case.prompt, **more), asked))
     assert served.vllm.metric("vllm:num_preemptions_total") > before
-    errors, gaps, _ = _differences(served.peft, asked[:8], answers[:8])
-    assert np.mean(errors) < 0.06
-    assert max(gaps, default=0) < 0.4
+    errors, gaps, _ = _differences(served.peft, asked, answers)
+    assert max(errors) < NOISE
+    assert gaps == []
 
 
 def test_an_adapter_loaded_under_a_name_used_before_is_the_new_one(served):
@@ -152,7 +158,7 @@ def test_an_adapter_loaded_under_a_name_used_before_is_the_new_one(served):
     # Its activation tokens are others too.
     assert second.cached == last_occurrence(prompt, NEW_TURN) // BLOCK * BLOCK
     assert _distance(second, _scores(served.vllm, "again", prompt)) < NOISE
-    assert _distance(first, second) > 3 * NOISE
+    assert _distance(first, second) > 300 * NOISE
     served.vllm.client.post("/v1/unload_lora_adapter", json={"lora_name": "again"}).raise_for_status()
 
 
