@@ -31,6 +31,8 @@ def _patch(switches: Switches) -> bool:
     # vLLM's own CPU kernels let adapters act on tokens that have none.
     activating = switches.activated and (kernels or not current_platform.is_cpu())
     expected = loads.EXPECTED | (punica.EXPECTED if kernels else {})
+    if activating:
+        expected |= activated.EXPECTED | ({} if current_platform.is_cpu() else activated.EXPECTED_ON_GPU)
     if reason := obstacle(expected, vllm_version()):
         log.warning("agentflux leaves vLLM unpatched: %s", reason)
         return False
