@@ -8,7 +8,7 @@ import time
 from services.arguments.validation import grammar_schema, problem
 from services.shared.contracts.adapters import Releases, Serving
 from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
-from services.shared.contracts.engine import Completion, CompletionRequest, Engine
+from services.shared.contracts.engine import BACKGROUND_PRIORITY, Completion, CompletionRequest, Engine
 from services.shared.contracts.errors import ArgumentsInvalid, ContextLengthExceeded, InvalidRequest, InvalidToolSchema
 from services.shared.contracts.messages import normalised
 from services.shared.contracts.prompts import PromptRenderer
@@ -18,7 +18,6 @@ from services.shared.contracts.usage import Usage
 
 # The turn is decided and its caller waits: first in the engine's queue.
 PRIORITY = 0
-PREPARING_PRIORITY = 10
 ATTEMPTS = 2
 
 
@@ -79,7 +78,7 @@ class Writer:
             return Usage()
         prefix = await asyncio.to_thread(self._renderer.prefix, request.messages, writer.tools, writer.profile)
         # The prompt is cached in whole blocks, so what follows the prefix needs no guess.
-        reading = CompletionRequest(model=writer.model, prompt=prefix.head, max_tokens=1, priority=PREPARING_PRIORITY)
+        reading = CompletionRequest(model=writer.model, prompt=prefix.head, max_tokens=1, priority=BACKGROUND_PRIORITY)
         return (await self._engine.complete(reading)).usage
 
     async def _writer(self, request: ArgumentsRequest) -> Serving:

@@ -33,7 +33,7 @@ def plan_launch(
     tether = [str(settings.python), "-m", TETHER, str(parent)]
     return Launch(
         argv=[*tether, *_common_args(settings), *_lora_args(room), *_device_args(settings)],
-        env={**inherited, **_environment(settings, cores, inherited.get("PYTHONPATH")), **_plugin_environment(settings)},
+        env={**inherited, **_environment(settings, cores, inherited.get("PYTHONPATH")), **_plugin_environment(settings, room)},
     )
 
 
@@ -117,15 +117,16 @@ def _environment(settings: EngineSettings, cores: Sequence[int], python_path: st
     return env
 
 
-def _plugin_environment(settings: EngineSettings) -> dict[str, str]:
+def _plugin_environment(settings: EngineSettings, room: LoraRoom | None) -> dict[str, str]:
     # vLLM loads the plugins that are named here, and no other.
     env = {"VLLM_PLUGINS": "agentflux"}
-    if settings.adapter_store is None:
+    if settings.adapter_store is None or room is None:
         return env
     return {
         **env,
         # Without it vLLM asks no resolver for a name that it does not know. What it opens, the middleware closes.
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "AGENTFLUX_ENGINE_PLUGIN_STORE": str(settings.adapter_store.absolute()),
+        "AGENTFLUX_ENGINE_PLUGIN_MAX_RANK": str(room.rank),
         "AGENTFLUX_ENGINE_PLUGIN_ACTIVATED": "1" if settings.activated_lora else "0",
     }

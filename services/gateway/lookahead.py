@@ -15,7 +15,7 @@ from services.shared.contracts.tools import JsonObject
 
 log = structlog.get_logger()
 
-# A tool that follows in fewer than one of so many turns is not worth an engine's time.
+# A tool that follows in a smaller share of the turns is not worth an engine's time.
 _LEAST_SHARE = 0.2
 
 

@@ -70,11 +70,27 @@ class Pipeline:
             return
         call_id = new_call_id()
         yield CallOpened(call_id=call_id, tool=selection.tool)
-        writing = _arguments_request(request, toolset, messages, selection.tool, selection.release)
+        writing = self._arguments_request(request, toolset, messages, selection.tool, selection.release)
         written = await self.arguments.generate(writing)
         yield CallWritten(written)
         if written.finish_reason == "stop":
             self.look_ahead.called(writing, last_called(messages), _as_message(call_id, selection.tool, written.arguments))
+
+    def _arguments_request(
+        self, request: ChatRequest, toolset: ToolsetRef | None, messages: list[JsonObject], tool: str, release: int | None
+    ) -> ArgumentsRequest:
+        return ArgumentsRequest(
+            tool=tool,
+            tools=self.catalogue.in_order(toolset, request.tools) if toolset else request.tools,
+            # Whoever voted on the base model gets its arguments from there, too, also when a release has appeared in between.
+            toolset=toolset if release is not None else None,
+            release=release,
+            messages=messages,
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+        )
 
     async def _look_back(self, request: ChatRequest) -> LoopGuard:
         """The ladder's demands: from the request's own history, and from what the call cache remembers beyond it."""
@@ -145,20 +161,3 @@ class Pipeline:
 def _as_message(call_id: str, tool: str, arguments: str) -> JsonObject:
     call = {"id": call_id, "type": "function", "function": {"name": tool, "arguments": arguments}}
     return {"role": "assistant", "content": None, "tool_calls": [call]}
-
-
-def _arguments_request(
-    request: ChatRequest, toolset: ToolsetRef | None, messages: list[JsonObject], tool: str, release: int | None
-) -> ArgumentsRequest:
-    return ArgumentsRequest(
-        tool=tool,
-        tools=request.tools,
-        # Whoever voted on the base model gets its arguments from there, too, also when a release has appeared in between.
-        toolset=toolset if release is not None else None,
-        release=release,
-        messages=messages,
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        seed=request.seed,
-    )

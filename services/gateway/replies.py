@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable
-from typing import Any
 
 from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped
 from services.shared.contracts.errors import UpstreamError
@@ -48,7 +47,7 @@ class Reply:
                 yield self._delta({}, finish="stop")
             case AnswerChunk(chunk):
                 if chunk.get("usage"):
-                    self._usage += usage_of(chunk)
+                    self._usage += Usage.of_reply(chunk)
                 for choice in chunk.get("choices", []):
                     yield self._relayed(choice)
             case Answered():
@@ -64,7 +63,7 @@ class Reply:
     def add(self, event: Event) -> None:
         """Takes an event of a turn that is not streamed."""
         if isinstance(event, Answered):
-            self._usage += usage_of(event.body)
+            self._usage += Usage.of_reply(event.body)
             self._body = event.body
             return
         for chunk in self.chunks(event):
@@ -113,17 +112,6 @@ class Reply:
                 self._message["tool_calls"] = [{key: value for key, value in call.items() if key != "index"}]
             else:
                 self._message["tool_calls"][0]["function"]["arguments"] += call["function"]["arguments"]
-
-
-def usage_of(body: JsonObject) -> Usage:
-    """The usage of an engine's reply or of its last chunk."""
-    usage: dict[str, Any] = body.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        completion_tokens=usage.get("completion_tokens", 0),
-        cached_tokens=details.get("cached_tokens") or 0,
-    )
 
 
 def usage_object(usage: Usage) -> JsonObject:

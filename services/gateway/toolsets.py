@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from services.shared.contracts.errors import ModelNotFound
 from services.shared.contracts.tools import Tool, ToolsetRef, tools_digest
@@ -70,6 +71,26 @@ class Catalogue:
             return None
         found = min(fitting, key=lambda toolset: len(toolset.tools))
         return ToolsetRef(name=found.name, digest=found.digest, tools=[tool.name for tool in found.tools])
+
+    def in_order(self, toolset: ToolsetRef, tools: Sequence[Tool]) -> list[Tool]:
+        """`tools` of `toolset`, their parameters in the order of the registered schemas.
+
+        Arguments are constrained to the order of the schema, and adapters have learned one; JSON libraries and frameworks on
+        the way to us sort keys as they like.
+        """
+        registered = {tool.name: tool.parameters for tool in self.toolsets[toolset.name].tools}
+        return [tool.model_copy(update={"parameters": _in_order_of(registered[tool.name], tool.parameters)}) for tool in tools]
+
+
+def _in_order_of(model: Any, schema: Any) -> Any:
+    """`schema` with the properties that `model` has too in the order of `model`, on every level; those of its own come last."""
+    if not (isinstance(model, dict) and isinstance(schema, dict)):
+        return schema
+    ordered = {key: _in_order_of(model.get(key), value) for key, value in schema.items()}
+    theirs, ours = ordered.get("properties"), model.get("properties")
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        ordered["properties"] = {key: theirs[key] for key in (*(key for key in ours if key in theirs), *theirs)}
+    return ordered
 
 
 def _outline(tool: Tool) -> Outline:

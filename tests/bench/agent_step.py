@@ -3,8 +3,8 @@
 One vLLM after the other in one run. `original` is AgentFlux as published (arXiv 2510.00229): stock vLLM with one adapter slot,
 every schema in both prompts, a system prompt per role, ten samples at temperature 1, and the whole call decoded. `ours` scores
 the names exactly and writes only the arguments, with the schemas in the prompt (full) or without (compact). Adapters have
-random weights: they cost what trained ones do, and say nothing about accuracy. Prints a table and writes it to
-build/bench/agent_step.json.
+random weights: they cost what trained ones do, and say nothing about accuracy. Every adapter has read the tools before, as in
+a deployment that has been running for a while. Prints a table and writes it to build/bench/agent_step.json.
 """
 
 from __future__ import annotations
@@ -64,11 +64,15 @@ def main() -> None:
         length = ("--max-model-len", "8192")
         stock = {"AGENTFLUX_ENGINE_PLUGIN_KERNELS": "0"}
         with running_vllm(Path(folder, "original"), store, *length, **stock) as vllm:
-            _original(vllm, renderer, tools, adapters, spent, rounds=1)
+            _original(vllm, renderer, tools, adapters, Spent(), run="Before")
+            _original(vllm, renderer, tools, adapters, spent, run="Original")
         progress.show("starting vLLM as we do")
         ours = ("--max-loras", "8", "--max-cpu-loras", "16", "--scheduling-policy", "priority")
         vllm = stack.enter_context(running_vllm(Path(folder, "ours"), store, *length, *ours))
         for profile in ("full", "compact"):
+            prefix = renderer.prefix(_conversations("Before")[0][1], tools, profile)
+            for adapter in adapters.values():
+                vllm.complete(adapter, [prefix.head], max_tokens=1)
             _ours(vllm, renderer, tools, adapters, spent, profile)
             _sampled(vllm, renderer, tools, adapters, spent, profile)
             _warmed(vllm, renderer, tools, adapters, spent, profile)
@@ -97,19 +101,18 @@ def _conversations(run: str) -> list[tuple[str, list[JsonObject]]]:
 
 
 def _original(
-    vllm: Vllm, renderer: PromptRenderer, tools: list[Tool], adapters: dict[str, str], spent: Spent, *, rounds: int
+    vllm: Vllm, renderer: PromptRenderer, tools: list[Tool], adapters: dict[str, str], spent: Spent, *, run: str
 ) -> None:
     sampling = {"n": SAMPLES, "temperature": 1.0, "max_tokens": NAME_TOKENS, "ignore_eos": True}
-    for run in range(rounds):
-        for tool, messages in _conversations(f"Original {run}"):
-            # A system prompt per role, so that nothing of one is in the cache for the other.
-            select = renderer.name_prompt(renderer.prefix([_system("Choose the function."), *messages], tools))
-            call = renderer.name_prompt(renderer.prefix([_system(f"Call {tool}."), *messages], tools))
-            spent.note("original: ten samples", lambda p=select: [vllm.complete(adapters["select"], [p], **sampling)])
-            spent.note(
-                "original: whole call",
-                lambda p=call, t=tool: [vllm.complete(adapters[t], [p], max_tokens=CALL_TOKENS, ignore_eos=True)],
-            )
+    for tool, messages in _conversations(run):
+        # A system prompt per role, so that nothing of one is in the cache for the other.
+        select = renderer.name_prompt(renderer.prefix([_system("Choose the function."), *messages], tools))
+        call = renderer.name_prompt(renderer.prefix([_system(f"Call {tool}."), *messages], tools))
+        spent.note("original: ten samples", lambda p=select: [vllm.complete(adapters["select"], [p], **sampling)])
+        spent.note(
+            "original: whole call",
+            lambda p=call, t=tool: [vllm.complete(adapters[t], [p], max_tokens=CALL_TOKENS, ignore_eos=True)],
+        )
 
 
 def _ours(

@@ -17,7 +17,8 @@ from deploy.local.plan import REPOSITORY
 from deploy.local.progress import Progress
 from services.shared.clients.engine import EngineClient
 from services.shared.clients.engines import EngineFleet
-from services.shared.contracts.engine import CompletionRequest, Engine
+from services.shared.clients.http import HttpClient
+from services.shared.contracts.engine import CompletionRequest
 from tests.shared.clients.fake_engine import engine_process, engines
 
 ROUNDS = 2000
@@ -45,15 +46,15 @@ def main() -> None:
 async def _calls(urls: list[str]) -> dict[str, list[float]]:
     options: dict[str, Any] = {"timeout_s": 10, "role": "bench", "base_model": "base"}
     one, four = EngineFleet.connect(urls[0], **options), EngineFleet.connect(",".join(urls), **options)
-    direct = EngineClient.connect(urls[0], timeout_s=10)
-    clients: dict[str, Engine] = {"client": direct, "fleet of one": one, "fleet of four": four}
+    http = HttpClient(urls[0], service="engine", timeout_s=10)
+    clients: dict[str, EngineClient | EngineFleet] = {"client": EngineClient(http), "fleet of one": one, "fleet of four": four}
     took: dict[str, list[float]] = {name: [] for name in clients}
     for _ in range(ROUNDS):
         for name, client in clients.items():
             started = time.perf_counter()
             await client.complete(CompletionRequest(model=MODEL, prompt=PROMPT, max_tokens=1))
             took[name].append(time.perf_counter() - started)
-    for opened in (direct, one, four):
+    for opened in (http, one, four):
         await opened.aclose()
     return took
 

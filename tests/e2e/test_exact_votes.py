@@ -21,6 +21,7 @@ import pytest
 
 from services.selector.selecting import Sampling, Selector
 from services.shared.clients.engine import MAX_SCORED_TOKENS, EngineClient
+from services.shared.clients.engines import EngineFleet
 from services.shared.clients.http import HttpClient
 from services.shared.contracts.adapters import NoReleases
 from services.shared.contracts.prompts import PromptRenderer, answer_label
@@ -104,10 +105,12 @@ def normalised(totals: dict[str, float]) -> dict[str, float]:
 @pytest.fixture
 async def parts(deployment: Deployment) -> AsyncIterator[Parts]:
     renderer = PromptRenderer.load(deployment.settings.model)
-    http = HttpClient(f"unix:{deployment.settings.engine_socket}", service="engine", timeout_s=120)
+    url = f"unix:{deployment.settings.engine_socket}"
+    http = HttpClient(url, service="engine", timeout_s=120)
+    engine = EngineFleet.connect(url, timeout_s=120, role="selector", base_model=deployment.model)
     sampling = Sampling()
     selector = Selector(
-        EngineClient(http),
+        engine,
         renderer,
         NoReleases(),
         base_model=deployment.model,
@@ -116,6 +119,7 @@ async def parts(deployment: Deployment) -> AsyncIterator[Parts]:
         max_scored_tokens=MAX_SCORED_TOKENS,
     )
     yield Parts(selector, renderer, http, deployment.model)
+    await engine.aclose()
     await http.aclose()
 
 

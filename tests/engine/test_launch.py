@@ -105,8 +105,10 @@ def test_every_vllm_has_a_closed_door_and_our_plugin_alone():
 
 
 def test_with_a_store_names_are_resolved_in_it():
-    env = launch(adapter_store="adapters").env
+    room = LoraRoom(slots=8, copies=16, rank=32)
+    env = launch(room, adapter_store="adapters").env
     assert env["AGENTFLUX_ENGINE_PLUGIN_STORE"] == str(Path("adapters").absolute())
     assert env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert env["AGENTFLUX_ENGINE_PLUGIN_MAX_RANK"] == "32"
     assert env["AGENTFLUX_ENGINE_PLUGIN_ACTIVATED"] == "0"
-    assert launch(adapter_store="adapters", activated_lora=True).env["AGENTFLUX_ENGINE_PLUGIN_ACTIVATED"] == "1"
+    assert launch(room, adapter_store="adapters", activated_lora=True).env["AGENTFLUX_ENGINE_PLUGIN_ACTIVATED"] == "1"

@@ -58,3 +58,16 @@ def test_one_stranger_or_another_parameter_belongs_to_no_toolset() -> None:
     assert known.toolset_of([]) is None
     odd = Tool(name="list_directory", parameters={"type": "object", "properties": ["path"]})
     assert known.toolset_of([odd]) is None
+
+
+def test_parameters_get_the_registered_order_on_every_level_and_keep_what_the_client_says_of_them() -> None:
+    edit = tool("edit_file", path={}, edits={"type": "array", "items": {"properties": {"oldText": {}, "newText": {}}}}, dryRun={})
+    known = catalogue(files=[edit, LIST])
+    edits = {"type": "array", "items": {"properties": {"newText": {"title": "New"}, "oldText": {}}, "required": ["newText"]}}
+    sent = tool("edit_file", dryRun={"type": "boolean"}, edits=edits, path={"type": "string"})
+    toolset = known.toolset_of([sent, LIST])
+    assert toolset is not None
+    first, second = known.in_order(toolset, [sent, LIST])
+    assert list(first.parameters["properties"]) == ["path", "edits", "dryRun"]
+    assert list(first.parameters["properties"]["edits"]["items"]["properties"]) == ["oldText", "newText"]
+    assert (first, second) == (sent, LIST)

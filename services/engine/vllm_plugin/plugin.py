@@ -22,7 +22,7 @@ def register() -> None:
         # Not a patch: vLLM has a place for it. Imported here, since an engine without a store needs nothing of it.
         from services.engine.vllm_plugin import resolver
 
-        resolver.install(switches.store, activated=activated_on)
+        resolver.install(switches.store, max_rank=switches.max_rank, activated=activated_on)
 
 
 def _patch(switches: Switches) -> bool:

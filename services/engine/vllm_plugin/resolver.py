@@ -22,17 +22,18 @@ from services.shared.contracts.errors import AdapterRefused, Unavailable
 _NAME = "AgentFlux adapter store"
 
 
-def install(store: Path, *, activated: bool) -> None:
+def install(store: Path, *, max_rank: int | None, activated: bool) -> None:
     """Makes vLLM ask the store in the folder `store` for models it does not know."""
-    LoRAResolverRegistry.resolvers[_NAME] = StoreResolver(store, activated=activated)
+    LoRAResolverRegistry.resolvers[_NAME] = StoreResolver(store, max_rank=max_rank, activated=activated)
 
 
 class StoreResolver(LoRAResolver):  # type: ignore[misc]
     """vLLM asks once per name, whatever the number of requests that wait for it, and never again once it was answered."""
 
-    def __init__(self, store: Path, *, activated: bool) -> None:
+    def __init__(self, store: Path, *, max_rank: int | None, activated: bool) -> None:
         self._root = store.resolve()
         self._store = AdapterStore(self._root)
+        self._max_rank = max_rank
         self._activated = activated
 
     async def resolve_lora(self, base_model_name: str, lora_name: str) -> LoRARequest:
@@ -61,6 +62,12 @@ class StoreResolver(LoRAResolver):  # type: ignore[misc]
         if path.resolve().parent != self._root:
             raise AdapterRefused(f"adapter {name} is a link that leads out of the store")
         card = self._store.verify(name)
+        # A worker would refuse it too, but the client would only hear that it could not be loaded.
+        if self._max_rank is not None and card.rank > self._max_rank:
+            raise AdapterRefused(
+                f"adapter {name} has rank {card.rank}, this engine takes up to {self._max_rank}; restart it, and it makes room "
+                "for what is published, or set its max_lora_rank"
+            )
         if card.activation_tokens and not self._activated:
             raise AdapterRefused(f"adapter {name} is an activated one, and this engine would let it act on the whole prompt")
         return path

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
-import orjson
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from services.shared.contracts.adapters import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, AdapterCard
 from services.shared.contracts.errors import AdapterRefused
@@ -191,7 +191,7 @@ def _weights_flaw(path: Path, ranks: set[int]) -> str | None:
         if begin > min(size, LONGEST_JSON):
             return f"{WEIGHTS_FILE} is truncated, or not a safetensors file"
         try:
-            header = dict(orjson.loads(file.read(begin - 8)))
+            header = dict(from_json(file.read(begin - 8), allow_inf_nan=False))
             header.pop("__metadata__", None)
             tensors = _HEADER.validate_python(header)
         except ValidationError as error:

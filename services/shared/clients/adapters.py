@@ -135,11 +135,22 @@ class AdapterStore:
 
     def manifests(self) -> dict[str, Manifest]:
         """Every toolset's manifest that can be read; `problems` tells of the others."""
-        return {toolset: found for toolset, found in self._manifests() if isinstance(found, Manifest)}
+        return self.look()[0]
 
     def problems(self) -> dict[str, str]:
         """Why the other toolsets' manifests cannot be read."""
-        return {toolset: found.message for toolset, found in self._manifests() if isinstance(found, AgentFluxError)}
+        return self.look()[1]
+
+    def look(self) -> tuple[dict[str, Manifest], dict[str, str]]:
+        """Both, from one reading."""
+        manifests, problems = dict[str, Manifest](), dict[str, str]()
+        for toolset in filter(None, map(toolset_of, sorted(self._entries()))):
+            try:
+                if manifest := self.manifest(toolset):
+                    manifests[toolset] = manifest
+            except AgentFluxError as error:
+                problems[toolset] = error.message
+        return manifests, problems
 
     def adapters(self) -> list[StoredAdapter]:
         """Every adapter that is there, or that a release names; each is verified."""
@@ -227,15 +238,6 @@ class AdapterStore:
     def _earlier(self, toolset: str) -> Release:
         return release_before(self.manifest(toolset), toolset)
 
-    def _manifests(self) -> Iterator[tuple[str, Manifest | AgentFluxError]]:
-        for name in sorted(self._entries()):
-            if toolset := toolset_of(name):
-                try:
-                    if manifest := self.manifest(toolset):
-                        yield toolset, manifest
-                except AgentFluxError as error:
-                    yield toolset, error
-
     def _entries(self) -> list[str]:
         try:
             return os.listdir(self.root)
@@ -246,13 +248,8 @@ class AdapterStore:
         return {name for name in self._entries() if ADAPTER_NAME.fullmatch(name)}
 
     def _unused(self) -> list[str]:
-        used: set[str] = set()
-        broken: set[str] = set()
-        for toolset, found in self._manifests():
-            if isinstance(found, Manifest):
-                used.update(name for release in found.releases for name in release.adapters.names)
-            else:
-                broken.add(toolset)
+        manifests, broken = self.look()
+        used = {name for manifest in manifests.values() for release in manifest.releases for name in release.adapters.names}
         return sorted(name for name in self._present() - used if name.partition(".")[0] not in broken)
 
     def _stored(self, name: str, manifests: dict[str, Manifest]) -> StoredAdapter:
@@ -292,8 +289,8 @@ class AdapterStore:
         return Unavailable(f"the adapter store {self.root} cannot be read: {error}")
 
 
-def check_fit(card: AdapterCard, *, base_fingerprint: str, template_hash: str, max_rank: int | None = None) -> None:
-    """Whether the adapter belongs to the base model and the prompts that are served; `max_rank` is the engine's, if known.
+def check_fit(card: AdapterCard, *, base_fingerprint: str, template_hash: str) -> None:
+    """Whether the adapter belongs to the base model and the prompts that are served.
 
     Raises:
         AdapterRefused: it does not; the message says what differs.
@@ -307,10 +304,6 @@ def check_fit(card: AdapterCard, *, base_fingerprint: str, template_hash: str, m
         raise AdapterRefused(
             f"adapter {card.name} was trained on prompts of template {card.template_hash[:12]}, served is {template_hash[:12]}; "
             "serve that version, or train again"
-        )
-    if max_rank is not None and card.rank > max_rank:
-        raise AdapterRefused(
-            f"adapter {card.name} has rank {card.rank}, the engine takes up to {max_rank}; raise its maximum rank"
         )
 
 

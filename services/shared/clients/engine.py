@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.shared.clients.http import HttpClient
-from services.shared.contracts.engine import Completion, CompletionRequest, Completions, Scores
+from services.shared.contracts.engine import BACKGROUND_PRIORITY, Completion, CompletionRequest, Completions, Scores
 from services.shared.contracts.errors import (
     AgentFluxError,
     ContextLengthExceeded,
@@ -24,9 +24,6 @@ from services.shared.contracts.usage import Usage
 # vLLM refuses a larger `logprob_token_ids` (vllm/sampling_params.py).
 MAX_SCORED_TOKENS = 128
 
-# Behind arguments (0) and selections (1), which somebody waits for.
-WARM_PRIORITY = 10
-
 # How vLLM 0.3x words a prompt, or a prompt plus max_tokens, that exceeds max_model_len.
 _CONTEXT_OVERFLOW = re.compile(
     r"maximum (context|model) length|max_model_len|longer than the maximum|input_tokens|context length", re.I
@@ -34,20 +31,10 @@ _CONTEXT_OVERFLOW = re.compile(
 
 
 class EngineClient:
-    """Implements the `Engine` Protocol. `base_url`: `unix:/path` of a local engine, or `http://host:port`."""
+    """What `Engine` asks, of one engine. Each silence of a reply is bounded by the time limit of `http`."""
 
     def __init__(self, http: HttpClient) -> None:
         self._http = http
-        self._context_length: int | None = None
-
-    @classmethod
-    def connect(cls, base_url: str, *, timeout_s: float) -> EngineClient:
-        """A client with a pool of its own; `timeout_s` bounds each silence of the engine, not the whole reply."""
-        return cls(HttpClient(base_url, service="engine", timeout_s=timeout_s, unavailable=EngineUnavailable))
-
-    async def aclose(self) -> None:
-        """Closes the connection pool."""
-        await self._http.aclose()
 
     async def score(self, model: str, prompts: list[list[int]], token_ids: list[int], *, priority: int = 0) -> Scores:
         """One forward pass per prompt, all in one call; at most 128 `token_ids`."""
@@ -66,7 +53,7 @@ class EngineClient:
         logprobs = [_logprobs_of(row) for row in rows]
         if len(logprobs) != len(prompts) or any(token not in row for row in logprobs for token in token_ids):
             raise UpstreamError("the engine did not score every token it was asked for; is it vLLM 0.32 with --max-logprobs 128?")
-        return Scores(logprobs=logprobs, usage=_usage(reply))
+        return Scores(logprobs=logprobs, usage=Usage.of_reply(reply))
 
     async def complete(self, request: CompletionRequest) -> Completions:
         """`n` continuations; a `json_schema` constrains every one of them."""
@@ -95,11 +82,11 @@ class EngineClient:
             Completion(text=choice["text"], finish_reason="length" if choice["finish_reason"] == "length" else "stop")
             for choice in sorted(reply["choices"], key=lambda choice: int(choice["index"]))
         ]
-        return Completions(choices=choices, usage=_usage(reply))
+        return Completions(choices=choices, usage=Usage.of_reply(reply))
 
     async def warm(self, model: str, prompt: list[int]) -> None:
         """One token of `model`, behind everything else, so that its weights are in memory when somebody waits for them."""
-        await self.complete(CompletionRequest(model=model, prompt=prompt, max_tokens=1, priority=WARM_PRIORITY))
+        await self.complete(CompletionRequest(model=model, prompt=prompt, max_tokens=1, priority=BACKGROUND_PRIORITY))
 
     async def chat(self, body: JsonObject) -> JsonObject:
         """vLLM's chat completion, as it is."""
@@ -124,17 +111,6 @@ class EngineClient:
             raise _translated(error) from error
         raise EngineUnavailable("the engine's stream ended early; it was restarted or killed")
 
-    async def context_length(self) -> int:
-        """Tokens that prompt and reply may have together (`max_model_len`)."""
-        if self._context_length is None:
-            models = await self._http.get("/v1/models")
-            self._context_length = int(models["data"][0]["max_model_len"])
-        return self._context_length
-
-    async def ready(self) -> str | None:
-        """None when the engine can serve, else why not."""
-        return await self._http.obstacle("/v1/models")
-
     async def _post(self, path: str, body: JsonObject) -> JsonObject:
         try:
             reply: JsonObject = await self._http.post(path, body)
@@ -155,13 +131,3 @@ def _translated(error: AgentFluxError) -> AgentFluxError:
 def _logprobs_of(choice: JsonObject) -> dict[int, float]:
     top: dict[str, float] = choice["logprobs"]["top_logprobs"][0]
     return {int(token.removeprefix("token_id:")): logprob for token, logprob in top.items()}
-
-
-def _usage(reply: JsonObject) -> Usage:
-    usage = reply.get("usage") or {}
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        completion_tokens=usage.get("completion_tokens", 0),
-        cached_tokens=details.get("cached_tokens") or 0,
-    )

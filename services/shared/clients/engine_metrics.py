@@ -14,7 +14,6 @@ from services.shared.chassis.telemetry import DURATION_BUCKETS
 from services.shared.clients.health import Health
 from services.shared.contracts.adapters import ADAPTER_NAME
 from services.shared.contracts.errors import AgentFluxError
-from services.shared.contracts.tools import JsonObject
 from services.shared.contracts.usage import Usage
 
 # Every publish brings new names; the series of those that were not asked for the longest time are dropped.
@@ -30,16 +29,6 @@ class Spent:
     def note(self, usage: Usage) -> None:
         """Takes what a reply says of itself."""
         self.usage = usage
-
-    def note_reply(self, reply: JsonObject) -> None:
-        """The same from a reply, or a chunk of one, as vLLM sends it."""
-        if usage := reply.get("usage"):
-            details = usage.get("prompt_tokens_details") or {}
-            self.usage = Usage(
-                prompt_tokens=usage.get("prompt_tokens", 0),
-                completion_tokens=usage.get("completion_tokens", 0),
-                cached_tokens=details.get("cached_tokens") or 0,
-            )
 
 
 class _Series:

@@ -15,6 +15,7 @@ from services.shared.clients.replica import Adapters, Replica
 from services.shared.contracts.engine import CompletionRequest, Completions, Scores
 from services.shared.contracts.errors import EngineUnavailable
 from services.shared.contracts.tools import JsonObject
+from services.shared.contracts.usage import Usage
 
 Reply = TypeVar("Reply")
 
@@ -76,7 +77,7 @@ class EngineFleet:
         call = self._begin(body["model"], lambda: conversation_of_messages(body["messages"]))
         with self.metrics.request(call.model) as spent:
             reply = await self._ask(call, lambda engine: engine.chat(body))
-            spent.note_reply(reply)
+            spent.note(Usage.of_reply(reply))
             return reply
 
     async def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
@@ -91,7 +92,8 @@ class EngineFleet:
                         call.has_begun = True
                         replica.health.replies()
                         while chunk is not None:
-                            spent.note_reply(chunk)
+                            if chunk.get("usage"):
+                                spent.note(Usage.of_reply(chunk))
                             yield chunk
                             chunk = await anext(chunks, None)
                     return

@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.shared.clients.adapters import AdapterStore, check_fit
-from services.shared.clients.engines import EngineFleet
 from services.shared.contracts.adapters import AdapterCard, Manifest, Release, ServedRelease
-from services.shared.contracts.base_model import base_fingerprint
 from services.shared.contracts.errors import AgentFluxError, InvalidRequest, NotFound, Unavailable
-from services.shared.contracts.prompts import PromptRenderer
 
 log = structlog.get_logger()
 
@@ -25,8 +20,8 @@ log = structlog.get_logger()
 POLL_S = 0.5
 # After a refusal the store is looked at again when it changes; after a failure of the engine, this often.
 RETRY_S = 2.0
-# Releases stay known this long after they were replaced; requests that they began are over by then.
-KEEP_S = 3600.0
+# Releases that stay known after they were replaced, for requests that they began; the oldest are forgotten.
+KEPT = 256
 
 Warm = Callable[[str], Awaitable[None]]
 
@@ -34,9 +29,7 @@ Warm = Callable[[str], Awaitable[None]]
 class Store(Protocol):
     """What following needs of `AdapterStore`; all of it reads files."""
 
-    def manifests(self) -> dict[str, Manifest]: ...
-
-    def problems(self) -> dict[str, str]: ...
+    def look(self) -> tuple[dict[str, Manifest], dict[str, str]]: ...
 
     def verify(self, name: str) -> AdapterCard: ...
 
@@ -79,7 +72,7 @@ class ReleaseWatcher:
         self._fits = fits
         self._poll_s = poll_s
         self._serving: dict[str, ServedRelease] = {}
-        self._known: dict[tuple[str, int], tuple[float, ServedRelease]] = {}
+        self._known: dict[tuple[str, int], ServedRelease] = {}
         self._refused: dict[str, int] = {}
         self._retry_at: dict[str, float] = {}
         self._warmed: set[str] = set()
@@ -93,8 +86,9 @@ class ReleaseWatcher:
     async def numbered(self, toolset: str, number: int) -> ServedRelease:
         """A release by number; one that is not known yet is read from the store."""
         if known := self._known.get((toolset, number)):
-            return known[1]
-        manifest = (await asyncio.to_thread(self._store.manifests)).get(toolset)
+            return known
+        manifests, _ = await asyncio.to_thread(self._store.look)
+        manifest = manifests.get(toolset)
         release = manifest.release(number) if manifest else None
         if release is None:
             raise Unavailable(
@@ -111,8 +105,17 @@ class ReleaseWatcher:
         """None once every release found at the start either serves or was refused."""
         return None if self._looked else "the adapters are being warmed"
 
-    async def run(self) -> None:
-        """Follows the store until it is cancelled."""
+    @asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """Follows the store until the end of the block."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
         while True:
             try:
                 self._looked = await self._look() or self._looked
@@ -124,8 +127,7 @@ class ReleaseWatcher:
 
     async def _look(self) -> bool:
         """Brings what serves in line with the store; False while an engine could not take a release."""
-        manifests = await asyncio.to_thread(self._store.manifests)
-        problems = await asyncio.to_thread(self._store.problems)
+        manifests, problems = await asyncio.to_thread(self._store.look)
         for toolset, problem in problems.items():
             self._complain(toolset, problem)
         # A manifest that cannot be read is no wish to stop serving; one that was removed is.
@@ -133,7 +135,6 @@ class ReleaseWatcher:
             log.warning("toolset has no release any more", toolset=toolset)
             del self._serving[toolset]
             self.metrics.serving.labels(toolset).set(0)
-        self._forget(time.monotonic())
         return all([await self._follow(manifest) for manifest in manifests.values()])
 
     async def _follow(self, manifest: Manifest) -> bool:
@@ -174,7 +175,9 @@ class ReleaseWatcher:
         for card in cards.values():
             self._fits(card)
         found = ServedRelease(toolset, release.number, release.adapters, cards)
-        self._known[(toolset, release.number)] = (time.monotonic(), found)
+        self._known[toolset, release.number] = found
+        while len(self._known) > KEPT:
+            self._known.pop(next(iter(self._known)), None)
         return found
 
     async def _warm_all(self, names: Iterable[str]) -> None:
@@ -185,55 +188,10 @@ class ReleaseWatcher:
                 await self._warm(name)
                 self._warmed.add(name)
 
-    def _forget(self, now: float) -> None:
-        serving = {(toolset, release.number) for toolset, release in self._serving.items()}
-        for key, (seen, _) in list(self._known.items()):
-            if key in serving:
-                self._known[key] = (now, self._known[key][1])
-            elif now - seen > KEEP_S:
-                del self._known[key]
-
     def _complain(self, toolset: str, problem: str) -> None:
         if self._complaints.get(toolset) != problem:
             log.error("adapter store", toolset=toolset, problem=problem)
             self._complaints[toolset] = problem
-
-
-def watch_releases(store: Path | None, engine: EngineFleet, renderer: PromptRenderer, model_dir: Path) -> ReleaseWatcher | None:
-    """A watcher of that store for services of one base model; None without a store."""
-    if store is None:
-        return None
-    fingerprint = base_fingerprint(model_dir)
-    adapters = AdapterStore(store)
-    prompt = warm_prompt(renderer)
-
-    def fits(card: AdapterCard) -> None:
-        check_fit(card, base_fingerprint=fingerprint, template_hash=renderer.template_hash)
-
-    async def warm(name: str) -> None:
-        await engine.warm(name, prompt)
-
-    return ReleaseWatcher(adapters, warm, fits)
-
-
-def warm_prompt(renderer: PromptRenderer) -> list[int]:
-    """Something short to read, for an adapter that is to be loaded."""
-    return renderer.name_prompt(renderer.prefix([{"role": "user", "content": "?"}], [], "compact"))
-
-
-@asynccontextmanager
-async def following(watcher: ReleaseWatcher | None) -> AsyncIterator[None]:
-    """The watcher at work, until the end of the block."""
-    if watcher is None:
-        yield
-        return
-    task = asyncio.create_task(watcher.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def _number(release: ServedRelease | None) -> int | None:

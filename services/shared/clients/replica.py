@@ -13,7 +13,14 @@ import structlog
 from services.shared.clients.engine import EngineClient
 from services.shared.clients.health import INTERVAL_S, LOOK_TIMEOUT_S, Evidence, Health
 from services.shared.clients.http import HttpClient
-from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, EngineUnavailable, UpstreamError
+from services.shared.contracts.errors import (
+    AgentFluxError,
+    DeadlineExceeded,
+    EngineUnavailable,
+    InvalidRequest,
+    NotFound,
+    UpstreamError,
+)
 
 log = structlog.get_logger()
 
@@ -82,7 +89,11 @@ class Replica:
 
     async def _let_back(self, adapters: Mapping[str, list[int]]) -> None:
         for model, prompt in adapters.items():
-            if error := await self.refusal(model, prompt):
+            error = await self.refusal(model, prompt)
+            if isinstance(error, InvalidRequest | NotFound):
+                # Deleted or damaged meanwhile: no rest will mend that, and all the others can be served.
+                log.error("engine returns without an adapter", engine=self.url, model=model, reason=error.message)
+            elif error is not None:
                 log.warning("engine stays out", engine=self.url, model=model, reason=error.message)
                 self.health.stays_out(time.monotonic())
                 return

@@ -10,6 +10,9 @@ from pydantic import BaseModel
 from services.shared.contracts.tools import JsonObject
 from services.shared.contracts.usage import Usage
 
+# For what nobody waits for: behind arguments (0) and selections (1).
+BACKGROUND_PRIORITY = 10
+
 
 class Scores(BaseModel):
     """Log-probabilities of the next token: `logprobs[i][t]` for prompt `i` and token id `t`, natural log, before any

@@ -28,8 +28,8 @@ def publish(store, tmp_path):
     return lambda **fields: publish_random(store, base, tmp_path / "scratch", **fields)
 
 
-async def resolve(store, name, *, activated=False):
-    return await StoreResolver(store.root, activated=activated).resolve_lora("/models/base", name)
+async def resolve(store, name, *, max_rank=None, activated=False):
+    return await StoreResolver(store.root, max_rank=max_rank, activated=activated).resolve_lora("/models/base", name)
 
 
 async def test_a_published_adapter_is_found_whatever_the_path_of_the_base_model(store, publish):
@@ -56,7 +56,15 @@ async def test_a_traversal_is_not_followed_even_where_an_adapter_lies(store, pub
     (store.root / "inner").mkdir()
     name = publish()
     with pytest.raises(VLLMNotFoundError):
-        await StoreResolver(store.root / "inner", activated=False).resolve_lora("base", f"../{name}")
+        await StoreResolver(store.root / "inner", max_rank=None, activated=False).resolve_lora("base", f"../{name}")
+
+
+async def test_a_rank_above_the_engines_is_refused_and_the_reason_is_given(store, publish, told):
+    name = publish()
+    assert (await resolve(store, name, max_rank=8)).lora_name == name
+    with pytest.raises(VLLMClientError, match="has rank 8, this engine takes up to 4"):
+        await resolve(store, name, max_rank=4)
+    assert [event["adapter"] for event in told()] == [name]
 
 
 async def test_changed_weights_are_refused_and_the_reason_is_given(store, publish, told):
@@ -95,7 +103,7 @@ async def test_an_activated_adapter_is_served_only_where_activation_is_on(store,
 
 async def test_a_store_that_is_not_there_is_the_engines_trouble_and_not_the_callers(tmp_path, told):
     with pytest.raises(GracefulHTTPError) as caught:
-        await StoreResolver(tmp_path / "unmounted", activated=False).resolve_lora("base", ABSENT)
+        await StoreResolver(tmp_path / "unmounted", max_rank=None, activated=False).resolve_lora("base", ABSENT)
     assert caught.value.http_status == 503
     assert told() == []
 

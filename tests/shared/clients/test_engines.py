@@ -217,6 +217,17 @@ async def test_an_engine_that_cannot_be_warmed_stays_out():
         assert set(fake.models()) == {SELECTOR}
 
 
+async def test_an_engine_returns_without_an_adapter_that_it_refuses():
+    async with engines(2) as (fake, other), fleet_of(fake, other, adapters=lambda: {SELECTOR: [1, 2, 3], "base": [4]}) as fleet:
+        await fleet.ready()
+        await fake.stop()
+        await eventually(lambda: not is_up(fleet, fake))
+        fake.mood = "strict"
+        await fake.start()
+        await eventually(lambda: is_up(fleet, fake), within_s=SHORTEST_REST_S + INTERVAL_S + SLACK_S)
+        assert fake.models() == [SELECTOR, "base"]
+
+
 async def test_warming_reaches_every_engine_that_lives_and_names_those_that_fail():
     async with engines(3) as fakes, fleet_of(*fakes, DEAD) as fleet:
         assert await fleet.ready() is None

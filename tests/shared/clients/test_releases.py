@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.shared.clients.releases import ReleaseWatcher, following
+from services.shared.clients.releases import ReleaseWatcher
 from services.shared.contracts.adapters import AdapterCard, AdapterSet, Manifest, Release
 from services.shared.contracts.errors import AdapterRefused, EngineUnavailable, InvalidRequest, Unavailable
 from tests.fakes import served_release
@@ -32,11 +32,9 @@ class FakeStore:
         self.releases.insert(0, Release(number=number, adapters=adapters, promoted_at=""))
         return number
 
-    def manifests(self) -> dict[str, Manifest]:
-        return {} if not self.releases or self.unreadable else {"files": Manifest(toolset="files", releases=self.releases)}
-
-    def problems(self) -> dict[str, str]:
-        return self.unreadable
+    def look(self) -> tuple[dict[str, Manifest], dict[str, str]]:
+        gone = not self.releases or self.unreadable
+        return {} if gone else {"files": Manifest(toolset="files", releases=self.releases)}, self.unreadable
 
     def verify(self, name: str) -> AdapterCard:
         if name in self.damaged:
@@ -83,7 +81,7 @@ class World:
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[World]:
-        async with following(self.watcher):
+        async with self.watcher.following():
             yield self
 
     async def until(self, condition: Callable[[], bool]) -> None:
