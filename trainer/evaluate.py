@@ -1,83 +1,154 @@
-"""Step 5, evaluation: what the base model and the adapters decide on held-out conversations, row by row, and the numbers.
+"""Step 5, evaluation: what the base model and the adapters decide on held-out conversations, row by row.
 
-A selection is the exact vote: the probability that the model writes a label's name, over that of all labels. Arguments are
-greedy and free of any grammar, so that what is served, which a grammar holds to the schema, can only be better. An answer
-counts when it is the gold one: the same label, the same JSON value.
+A selection is the vote of services/selector, read from the same branches of names. Arguments are greedy and free of any
+grammar, so that what is served, which a grammar holds to the schema, can only be better. What is decided counts when it is the
+gold one: the same label, the same JSON value. A decision that cannot be put to the model counts as wrong.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 from tokenizers import Tokenizer
 from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
+from services.selector.labels import Node, build_trie, next_wave
+from services.selector.voting import exact_vote
 from services.shared.contracts.adapters import PromptProfile
+from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.prompts import PromptRenderer, answer_label
 from services.shared.contracts.schemas import compiled_schema
 from services.shared.contracts.tools import JsonObject, Tool
-from trainer.losses import causal_of, head_cache, split_of, target_losses
-from trainer.rows import Decision, TrainRow
-from trainer.statistics import calibration_error, mcnemar, wilson
+from trainer.figures import Outcome, outcome_of
+from trainer.losses import causal_of, head_cache
+from trainer.reading import Reader, shared_part
+from trainer.rows import Decision
 
 MAX_ARGUMENT_TOKENS = 96
 _BATCH = 8
+Tick = Callable[[int, int], None]
 
 
-class Outcome(BaseModel):
-    """What one model decided. `written` and `exact` concern arguments given the gold tool; None where there are none."""
+@dataclass(frozen=True)
+class Prompts:
+    """How the decisions of a toolset are put to a model; an activated LoRA acts from the `activation` tokens on."""
 
-    row: str
-    kind: str
-    turn: int
-    gold: str
-    selected: str | None = None
-    sure: float = 0.0
-    written: str | None = None
-    valid: bool | None = None
-    exact: bool | None = None
+    renderer: PromptRenderer
+    tokenizer: Tokenizer
+    tools: Sequence[Tool]
+    profile: PromptProfile
+    activation: Sequence[int] | None = None
 
-    @property
-    def is_right(self) -> bool:
-        """The label is the gold one."""
-        return self.selected == self.gold
+    @classmethod
+    def load(
+        cls, model_dir: Path, tools: Sequence[Tool], profile: PromptProfile, activation: Sequence[int] | None = None
+    ) -> Prompts:
+        """With the template and the tokenizer of a model's folder."""
+        tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
+        return cls(PromptRenderer.load(model_dir), tokenizer, tools, profile, activation)
 
-
-def outcome_of(decision: Decision) -> Outcome:
-    """A decision before anything was tried."""
-    return Outcome(row=f"{decision.trajectory}/{decision.turn}", kind=decision.kind, turn=decision.turn, gold=decision.label)
+    def arguments(self, decision: Decision) -> list[int]:
+        """What the arguments of the gold tool are written after."""
+        return self.renderer.arguments_prompt(self.renderer.prefix(decision.messages, self.tools, self.profile), decision.label)
 
 
-def vote(
+def select_all(
+    model: Any, prompts: Prompts, decisions: Sequence[Decision], tick: Tick = lambda done, total: None
+) -> list[Outcome]:
+    """The vote on each decision."""
+    model.eval()
+    reader = Reader(model, prompts.activation)
+    outcomes = [outcome_of(decision) for decision in decisions]
+    # Conversations that begin alike stand side by side, for the reader's sake.
+    for done, i in enumerate(sorted(range(len(decisions)), key=lambda i: json.dumps(decisions[i].messages)), 1):
+        try:
+            chances = vote(reader, prompts, decisions[i].messages)
+            selected = max(chances, key=lambda label: chances[label])
+            found: JsonObject = {"selected": selected, "sure": chances[selected]}
+        except (ValueError, AgentFluxError) as error:
+            found = {"error": str(error)}
+        outcomes[i] = outcomes[i].model_copy(update=found)
+        tick(done, len(decisions))
+    return outcomes
+
+
+def vote(reader: Reader, prompts: Prompts, messages: list[JsonObject]) -> dict[str, float]:
+    """The probability of each label, summing to 1.
+
+    Raises:
+        ValueError, AgentFluxError: this conversation cannot be put to this model.
+    """
+    prefix = prompts.renderer.prefix(messages, prompts.tools, prompts.profile)
+    labels = [*(tool.name for tool in prompts.tools), answer_label(prompts.tools)]
+    trie = build_trie(prompts.renderer.label_tokens(prefix, labels))
+    children = trie.nodes()
+    root = reader.read([*prefix.head, *trie.shared])
+    known: dict[Node, dict[int, float]] = {(): {token: float(root[token]) for token in children[()]}}
+    wave = 1
+    while nodes := next_wave(trie, known, wave=wave):
+        paths = [node for node in nodes if not any(other[: len(node)] == node for other in nodes if other != node)]
+        for path, rows in zip(paths, reader.follow(paths), strict=True):
+            for depth, row in enumerate(rows, 1):
+                known[path[:depth]] = {token: float(row[token]) for token in children[path[:depth]]}
+        wave += 1
+    return exact_vote(trie, known).probabilities
+
+
+def write_all(
     model: Any,
-    renderer: PromptRenderer,
-    messages: list[JsonObject],
-    tools: Sequence[Tool],
-    profile: PromptProfile,
-    activation: Sequence[int] | None = None,
-) -> dict[str, float]:
-    """The probability of each label, summing to 1, as services/selector computes it from one-token scores."""
-    prefix = renderer.prefix(messages, tools, profile)
-    spelled = renderer.label_tokens(prefix, [*(tool.name for tool in tools), answer_label(tools)])
-    start = len(prefix.head) + _shared_length([label.ids for label in spelled])
-    rows = []
-    for label in spelled:
-        ids = (*prefix.head, *label.ids)
-        rows.append(TrainRow(label.label, "selection", label.label, ids, tuple(range(start, len(ids)))))
-    with torch.no_grad():
-        losses = target_losses(model, rows, split_of(rows, activation))
-    totals = torch.stack([part.sum() for part in torch.split(losses, [len(row.targets) for row in rows])])
-    return dict(zip((row.label for row in rows), torch.softmax(-totals.double(), 0).tolist(), strict=True))
+    prompts: Prompts,
+    outcomes: Sequence[Outcome],
+    decisions: Sequence[Decision],
+    tick: Tick = lambda done, total: None,
+) -> list[Outcome]:
+    """The outcomes again, with the arguments that the model writes for the gold tool of each decision that has some."""
+    model.eval()
+    results = list(outcomes)
+    by_name = {tool.name: tool for tool in prompts.tools if tool.has_parameters}
+    asked: dict[int, list[int]] = {}
+    for i, decision in enumerate(decisions):
+        if decision.label in by_name:
+            try:
+                prompt = prompts.arguments(decision)
+                shared_part(model, prompt, prompts.activation)
+                asked[i] = prompt
+            except (ValueError, AgentFluxError) as error:
+                results[i] = results[i].model_copy(update={"valid": False, "exact": False, "error": str(error)})
+    order = sorted(asked, key=lambda i: len(asked[i]))
+    for start in range(0, len(order), _BATCH):
+        group = order[start : start + _BATCH]
+        texts = write_arguments(model, prompts.tokenizer, [asked[i] for i in group], prompts.activation)
+        for i, text in zip(group, texts, strict=True):
+            valid, exact = judged(text, decisions[i], by_name[decisions[i].label])
+            results[i] = results[i].model_copy(update={"written": text, "valid": valid, "exact": exact})
+        tick(min(start + _BATCH, len(order)), len(order))
+    return results
 
 
-def _shared_length(spellings: Sequence[Sequence[int]]) -> int:
-    shortest = min(map(len, spellings))
-    return next((at for at in range(shortest - 1) if len({ids[at] for ids in spellings}) > 1), shortest - 1)
+def judged(text: str, decision: Decision, tool: Tool) -> tuple[bool, bool]:
+    """Whether arguments satisfy the schema, and whether they are the gold ones as JSON values (1 is 1.0, but not true)."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False, False
+    return compiled_schema(tool).is_valid(value), _canonical(value) == _canonical(decision.arguments)
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(_with_integers(value), sort_keys=True)
+
+
+def _with_integers(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _with_integers(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def write_arguments(
@@ -131,125 +202,3 @@ def object_end(text: str) -> int | None:
     except (ValueError, RecursionError):
         return None
     return end if isinstance(value, dict) else None
-
-
-def evaluate_selection(
-    model: Any,
-    renderer: PromptRenderer,
-    decisions: Sequence[Decision],
-    tools: Sequence[Tool],
-    profile: PromptProfile,
-    activation: Sequence[int] | None = None,
-    tick: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Outcome]:
-    """The vote on each decision."""
-    model.eval()
-    outcomes = []
-    for done, decision in enumerate(decisions, 1):
-        chances = vote(model, renderer, decision.messages, tools, profile, activation)
-        selected = max(chances, key=lambda label: chances[label])
-        outcomes.append(outcome_of(decision).model_copy(update={"selected": selected, "sure": chances[selected]}))
-        tick(done, len(decisions))
-    return outcomes
-
-
-def evaluate_arguments(
-    model: Any,
-    renderer: PromptRenderer,
-    tokenizer: Tokenizer,
-    outcomes: Sequence[Outcome],
-    decisions: Sequence[Decision],
-    tools: Sequence[Tool],
-    profile: PromptProfile,
-    activation: Sequence[int] | None = None,
-    tick: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Outcome]:
-    """The outcomes again, with the arguments that the model writes for the gold tool of each decision that has some."""
-    model.eval()
-    by_name = {tool.name: tool for tool in tools}
-    prompts = {
-        i: renderer.arguments_prompt(renderer.prefix(decision.messages, tools, profile), decision.label)
-        for i, decision in enumerate(decisions)
-        if decision.label in by_name and by_name[decision.label].has_parameters
-    }
-    results = list(outcomes)
-    order = sorted(prompts, key=lambda i: len(prompts[i]))
-    for start in range(0, len(order), _BATCH):
-        group = order[start : start + _BATCH]
-        for i, text in zip(group, write_arguments(model, tokenizer, [prompts[i] for i in group], activation), strict=True):
-            valid, exact = judged(text, decisions[i], by_name[decisions[i].label])
-            results[i] = results[i].model_copy(update={"written": text, "valid": valid, "exact": exact})
-        tick(min(start + _BATCH, len(order)), len(order))
-    return results
-
-
-def judged(text: str, decision: Decision, tool: Tool) -> tuple[bool, bool]:
-    """Whether arguments satisfy the schema, and whether they are the gold ones as JSON values (1 is 1.0, but not true)."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return False, False
-    return compiled_schema(tool).is_valid(value), _canonical(value) == _canonical(decision.arguments)
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def figures(outcomes: Sequence[Outcome], before: Sequence[Outcome], answer: str) -> JsonObject:
-    """Every number of the report, each with its count, interval, the base model's share on the same rows and McNemar's p."""
-    first = [i for i, row in enumerate(outcomes) if row.turn == 0 and row.gold != answer]
-    later = [i for i, row in enumerate(outcomes) if row.turn > 0]
-    stops = [i for i in later if outcomes[i].gold == answer]
-    tools = [i for i in later if outcomes[i].gold != answer]
-    plain = [i for i, row in enumerate(outcomes) if row.turn == 0 and row.gold == answer]
-    written = [i for i, row in enumerate(outcomes) if row.exact is not None]
-
-    def right(rows: Sequence[Outcome]) -> list[bool]:
-        return [row.is_right for row in rows]
-
-    def whole(rows: Sequence[Outcome]) -> list[bool]:
-        return [row.is_right and row.exact is not False for row in rows]
-
-    return {
-        "selection_first_turn": compared(right(outcomes), right(before), first),
-        "selection_later_turns": compared(right(outcomes), right(before), later),
-        "later_turns_that_call": compared(right(outcomes), right(before), tools),
-        "later_turns_that_stop": compared(right(outcomes), right(before), stops),
-        "answered_in_text": compared(right(outcomes), right(before), [i for i in plain if outcomes[i].kind != "outside"]),
-        "outside_the_toolset": compared(right(outcomes), right(before), [i for i in plain if outcomes[i].kind == "outside"]),
-        "arguments_exact": compared([bool(row.exact) for row in outcomes], [bool(row.exact) for row in before], written),
-        "arguments_valid": compared([bool(row.valid) for row in outcomes], [bool(row.valid) for row in before], written),
-        "end_to_end": compared(whole(outcomes), whole(before), range(len(outcomes))),
-        "calibration_error": round(calibration_error([row.sure for row in outcomes], right(outcomes)), 4),
-    }
-
-
-def compared(after: Sequence[bool], before: Sequence[bool], rows: Sequence[int]) -> JsonObject:
-    """One share, on the chosen rows."""
-    count, base = sum(after[i] for i in rows), sum(before[i] for i in rows)
-    low, high = wilson(count, len(rows))
-    return {
-        "right": count,
-        "of": len(rows),
-        "share": round(count / max(1, len(rows)), 4),
-        "low": round(low, 4),
-        "high": round(high, 4),
-        "base": round(base / max(1, len(rows)), 4),
-        "p": float(f"{mcnemar([before[i] for i in rows], [after[i] for i in rows]):.3g}"),
-    }
-
-
-def table(numbers: JsonObject) -> str:
-    """The figures in Markdown."""
-    lines = ["| | right | share | 95 % interval | base model | McNemar p |", "|---|---|---|---|---|---|"]
-    for name, entry in numbers.items():
-        if isinstance(entry, dict):
-            shares = f"{entry['share']:.1%} | {entry['low']:.1%} to {entry['high']:.1%} | {entry['base']:.1%}"
-            lines.append(f"| {name.replace('_', ' ')} | {entry['right']}/{entry['of']} | {shares} | {entry['p']:.2g} |")
-    return "\n".join([*lines, "", f"Expected calibration error of the vote: {numbers['calibration_error']:.1%}", ""])
-
-
-def read_outcomes(path: Path) -> list[Outcome]:
-    """Outcomes that were written before."""
-    return [Outcome.model_validate_json(line) for line in path.read_text().splitlines()]

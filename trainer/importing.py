@@ -1,9 +1,11 @@
-"""Trajectories of others: reads the format of the AgentFlux reference implementation, whose teachers leave many defects.
+"""Trajectories of others: rows of the AgentFlux reference implementation, or decisions that were logged in live traffic.
 
     python -m trainer.importing --rows theirs.jsonl --out build/train/filesystem/trajectories.jsonl
+    python -m trainer.importing --format decisions --toolset filesystem --rows traffic.jsonl --out trajectories.jsonl
 
-A row of theirs is {model, messages, tools}. What can be told without guessing is put right (arguments as objects, calls
-without ids); everything else stays as it is, and the gates of the dataset step judge it.
+A row of AgentFlux is {model, messages, tools}; its teachers leave many defects. What can be told without guessing is put right
+(arguments as objects, calls without ids); everything else stays as it is, and the gates of the dataset step judge it.
+A decision is described in trainer/decisions.py. Nobody's traffic is read unless this is run on it.
 """
 
 from __future__ import annotations
@@ -15,26 +17,57 @@ from pathlib import Path
 from typing import Any
 
 from services.shared.contracts.tools import JsonObject, sha256_of
+from trainer.decisions import Imported, Record, conversations
 from trainer.episodes import write_rows
+from trainer.redaction import Redactor
 from trainer.trajectories import Trajectory
 
-SOURCE = "agentflux"
-# How their tools and their inference engine report a failure; there is no flag for it.
+# How tools and their inference engine report a failure; there is no flag for it.
 _FAILURES = ("error:", "enoent", "eacces", "eisdir", "access denied", "mcp error", "inference engine error")
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def imported(path: Path) -> Iterator[Trajectory | str]:
-    """Each row as a trajectory, or a sentence that says why it cannot be read."""
+    """Each row of AgentFlux as a trajectory, or a sentence that says why it cannot be read."""
+    for where, line in _lines(path):
+        try:
+            yield _trajectory(json.loads(line), "agentflux")
+        except _UNREADABLE as error:
+            yield f"{where}: {type(error).__name__}: {error}"
+
+
+def imported_decisions(path: Path, toolset: str | None = None) -> Imported:
+    """The conversations in a log of live traffic, of one toolset or of all, without secrets and without what was judged wrong."""
+    result, records = Imported(), []
+    for where, line in _lines(path):
+        try:
+            record = Record.model_validate_json(line)
+        except ValueError as error:
+            # pydantic would quote the input, and this is not redacted yet.
+            result.problems.append(f"{where}: {type(error).__name__}")
+            continue
+        if toolset in (None, record.toolset):
+            records.append(record)
+    for conversation in conversations(records, result):
+        redactor = Redactor()
+        row = redactor.redacted({"messages": conversation.messages, "tools": conversation.tools})
+        try:
+            result.rows.append(_trajectory(row, "decisions"))
+        except _UNREADABLE as error:
+            result.problems.append(f"{path}: a conversation: {type(error).__name__}")
+            continue
+        result.redacted += redactor.found
+    return result
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                try:
-                    yield _trajectory(json.loads(line))
-                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                    yield f"{path}:{number}: {type(error).__name__}: {error}"
+                yield f"{path}:{number}", line
 
 
-def _trajectory(row: Any) -> Trajectory:
+def _trajectory(row: Any, source: str) -> Trajectory:
     messages, failed = [], []
     waiting: list[str] = []
     for number, message in enumerate(row["messages"]):
@@ -51,7 +84,7 @@ def _trajectory(row: Any) -> Trajectory:
                 failed.append(made["tool_call_id"])
         messages.append(made)
     kind = next((call["function"]["name"] for message in messages for call in message.get("tool_calls", [])), "answer")
-    return Trajectory(id=sha256_of(row)[:16], source=SOURCE, kind=kind, failed=failed, messages=messages, tools=row["tools"])
+    return Trajectory(id=sha256_of(row)[:16], source=source, kind=kind, failed=failed, messages=messages, tools=row["tools"])
 
 
 def _call(call: Any, otherwise: str) -> JsonObject:
@@ -67,10 +100,17 @@ def _call(call: Any, otherwise: str) -> JsonObject:
 
 def main() -> None:
     """Runs this step alone."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--format", choices=("agentflux", "decisions"), default="agentflux")
+    parser.add_argument("--toolset", help="of decisions, only those for this toolset")
     args = parser.parse_args()
+    if args.format == "decisions":
+        result = imported_decisions(args.rows, args.toolset)
+        write_rows(args.out, result.rows)
+        print("\n".join([*result.problems, json.dumps(result.report())]))
+        return
     found = list(imported(args.rows))
     write_rows(args.out, (row for row in found if isinstance(row, Trajectory)))
     print("\n".join(row for row in found if isinstance(row, str)))

@@ -38,7 +38,7 @@ class Profile:
 PROFILES = {
     # For SmolLM2-135M on two cores; trainer/LOG.md has the measurements behind it.
     "small": Profile(
-        episodes=1800,
+        episodes=6000,
         heldout=400,
         prompt_profile="compact",
         argument_adapters="shared",
@@ -47,12 +47,12 @@ PROFILES = {
         dropout=0.0,
         rslora=False,
         learning_rate=5e-4,
-        warmup_steps=10,
+        warmup_steps=20,
         weight_decay=0.01,
         epochs=1,
-        batch_rows=8,
-        batch_tokens=6000,
-        max_tokens=300,
+        batch_rows=24,
+        batch_tokens=5000,
+        max_tokens=340,
     ),
     # As published for Qwen2.5-7B (arXiv 2510.00229 and its reference implementation).
     "paper": Profile(

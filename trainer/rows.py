@@ -120,12 +120,15 @@ def arguments_text(arguments: JsonObject, tool: Tool) -> str:
 
 
 def merged(rows: Iterable[TrainRow]) -> list[TrainRow]:
-    """Rows that begin another row join it: a causal model computes the same for both, so their losses stay what they were."""
+    """Rows that begin another row join it: a causal model computes the same for both, so their losses stay what they were.
+
+    For one adapter that selects and writes, a conversation becomes a single row, since history shows calls as they are written.
+    """
     kept: list[TrainRow] = []
-    for row in sorted(rows, key=lambda row: (row.role, row.ids, -len(row.targets))):
+    for row in sorted(rows, key=lambda row: (row.ids, -len(row.targets))):
         last = kept[-1] if kept else None
         # Sorted by their tokens, a row stands right before those that it begins.
-        if last and last.role == row.role and row.ids[: len(last.ids)] == last.ids and row.ids != last.ids:
+        if last and row.ids[: len(last.ids)] == last.ids and row.ids != last.ids:
             kept[-1] = replace(row, targets=tuple(sorted({*last.targets, *row.targets})))
         else:
             kept.append(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 # The 97.5 % quantile of the normal distribution: intervals are of 95 %.
 _Z = 1.959964
@@ -27,10 +28,27 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     return min(1.0, 2.0 * sum(math.comb(n, k) for k in range(few + 1)) / float(2**n))
 
 
-def calibration_error(sure: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
-    """Expected calibration error: by how much confidence and share of right answers differ, averaged over bins of equal width."""
+@dataclass(frozen=True)
+class Bin:
+    """The rows whose confidence is within one step of the scale: how many, their mean confidence, the share of right ones."""
+
+    count: int
+    sure: float
+    right: float
+
+
+def bins_of(sure: Sequence[float], right: Sequence[bool], bins: int = 10) -> list[Bin | None]:
+    """Confidences in `bins` steps of equal width, lowest first; None where no row is."""
     members: list[list[int]] = [[] for _ in range(bins)]
     for i, confidence in enumerate(sure):
         members[min(bins - 1, int(confidence * bins))].append(i)
-    gaps = (abs(sum(sure[i] for i in group) - sum(right[i] for i in group)) for group in members if group)
-    return sum(gaps) / len(sure) if sure else 0.0
+    return [
+        Bin(len(group), sum(sure[i] for i in group) / len(group), sum(right[i] for i in group) / len(group)) if group else None
+        for group in members
+    ]
+
+
+def calibration_error(sure: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
+    """Expected calibration error: by how much confidence and share of right answers differ, averaged over bins of equal width."""
+    found = [one for one in bins_of(sure, right, bins) if one]
+    return sum(one.count * abs(one.sure - one.right) for one in found) / len(sure) if sure else 0.0

@@ -26,8 +26,8 @@ from services.shared.contracts.tools import sha256_of
 from trainer.losses import split_of, target_losses
 from trainer.profiles import Profile
 from trainer.rows import TrainRow
+from trainer.timings import CURVE
 
-CURVE = "curve.jsonl"
 Tick = Callable[[int, int, float], None]
 
 
@@ -79,18 +79,21 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = with_adapter(base, profile)
-    run = _Run(model, job, profile, seed, out / f"{job.alias}.checkpoints")
-    run.resume()
-    with (out / f"{job.alias}.{CURVE}").open("a") as curve:
-        while run.step < len(run.plan):
-            loss = run.advance(activation)
-            curve.write(json.dumps({"step": run.step, "loss": round(loss, 5)}) + "\n")
-            curve.flush()
-            tick(run.step, len(run.plan), loss)
-            if run.step % profile.checkpoint_steps == 0:
-                run.save()
-    _write_adapter(model, done)
-    model.unload()
+    try:
+        run = _Run(model, job, profile, seed, out / f"{job.alias}.checkpoints")
+        run.resume()
+        with (out / f"{job.alias}.{CURVE}").open("a") as curve:
+            while run.step < len(run.plan):
+                loss = run.advance(activation)
+                curve.write(json.dumps({"step": run.step, "loss": round(loss, 5)}) + "\n")
+                curve.flush()
+                tick(run.step, len(run.plan), loss)
+                if run.step % profile.checkpoint_steps == 0:
+                    run.save()
+        _write_adapter(model, done)
+    finally:
+        # The base has other adapters to carry.
+        model.unload()
     run.forget()
     return done
 
@@ -120,8 +123,8 @@ def wearing(base: Any, folder: Path | None) -> Iterator[Any]:
     config = LoraConfig.from_pretrained(str(folder))
     model = get_peft_model(base, config, autocast_adapter_dtype=False)
     assert isinstance(model, PeftModel)
-    set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))
     try:
+        set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))
         yield model
     finally:
         model.unload()

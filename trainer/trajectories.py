@@ -67,14 +67,14 @@ async def execute(episode: Episode, toolset: str, tools: Sequence[Tool], runner:
             messages.append({"role": "user" if isinstance(step, Ask) else "assistant", "content": step.text})
             continue
         arguments, call_id = json.dumps(step.arguments, ensure_ascii=False), f"call_{number}"
-        text, is_error = await _run(runner, toolset, step.tool, arguments)
+        text, is_error = await run_call(runner, toolset, step.tool, arguments)
         if is_error != step.fails:
             return None
         failed += [call_id] if is_error else []
         function = {"name": step.tool, "arguments": arguments}
         messages += [
             {"role": "assistant", "content": None, "tool_calls": [{"id": call_id, "type": "function", "function": function}]},
-            {"role": "tool", "tool_call_id": call_id, "name": step.tool, "content": _at_another_time(text, episode.id)},
+            {"role": "tool", "tool_call_id": call_id, "name": step.tool, "content": at_another_time(text, episode.id)},
         ]
     shown = [tool.openai() for tool in tools]
     return Trajectory(
@@ -88,7 +88,8 @@ async def execute(episode: Episode, toolset: str, tools: Sequence[Tool], runner:
     )
 
 
-async def _run(runner: ToolRunner, toolset: str, tool: str, arguments: str) -> tuple[str, bool]:
+async def run_call(runner: ToolRunner, toolset: str, tool: str, arguments: str) -> tuple[str, bool]:
+    """What the tool answers, and whether that is an error. `arguments` is JSON text."""
     call = ToolCallSpec(toolset=toolset, tool=tool, arguments=arguments, session_id="trainer")
     try:
         result = await runner.call_tool(call, timeout_s=CALL_S)
@@ -114,7 +115,8 @@ def lay_out(episode: Episode, workspace: Path) -> None:
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
-def _at_another_time(text: str, episode_id: str) -> str:
+def at_another_time(text: str, episode_id: str) -> str:
+    """A result with its times replaced by others, the same for the same episode."""
     # Real clocks would make every run of this step other data, and teach that all files are of one minute.
     dice = random.Random(episode_id)
 

@@ -24,7 +24,7 @@ from services.gateway.settings import GatewaySettings
 from services.selector.app import create_app as selector_app
 from services.selector.settings import SelectorSettings
 from services.shared.clients.adapters import AdapterStore
-from services.shared.contracts.adapters import AdapterSet
+from services.shared.contracts.adapters import AdapterSet, PromptProfile
 from services.shared.contracts.errors import AdapterRefused
 from services.shared.contracts.prompts import PromptRenderer
 from services.shared.contracts.tools import Tool, tools_digest
@@ -49,6 +49,7 @@ class Publisher:
     base: Path
     scratch: Path
     written_for: list[str]
+    profile: PromptProfile = "full"
     rank: int = 8
     seeds: Any = field(default_factory=lambda: itertools.count(1))
     releases: dict[int | None, set[str]] = field(default_factory=lambda: {None: set()})
@@ -56,7 +57,7 @@ class Publisher:
     def publish(self) -> int:
         seed = next(self.seeds)
         template = PromptRenderer.load(self.base).template_hash
-        fields = {"template_hash": template, "tools_digest": DIGEST, "rank": self.rank}
+        fields = {"template_hash": template, "tools_digest": DIGEST, "prompt_profile": self.profile, "rank": self.rank}
 
         def one(name: str, **what: Any) -> str:
             return publish_random(self.store, self.base, self.scratch / f"{seed}-{name}", seed=seed, **{**fields, **what})
@@ -145,8 +146,14 @@ def publisher(base: Path, tmp_path: Path) -> Publisher:
 async def services(base: Path, store: Path) -> AsyncIterator[tuple[str, WireEngine]]:
     """Gateway, selector and argument service as they are, in front of a stand-in for vLLM."""
     engine = WireEngine(store)
+    async with served(engine.app) as engine_url, services_before(engine_url, base, store) as url:
+        yield url, engine
+
+
+@asynccontextmanager
+async def services_before(engine_url: str, base: Path, store: Path) -> AsyncIterator[str]:
+    """The gateway's URL; selector and argument service are behind it, and the engines at `engine_url` behind these."""
     async with AsyncExitStack() as stack:
-        engine_url = await stack.enter_async_context(served(engine.app))
         common: dict[str, Any] = {"engine_url": engine_url, "base_model": "base", "port": 0}
         staged: dict[str, Any] = {**common, "model_dir": base, "adapter_store": store}
         selector = await stack.enter_async_context(served(selector_app(SelectorSettings(**staged))))
@@ -158,7 +165,7 @@ async def services(base: Path, store: Path) -> AsyncIterator[tuple[str, WireEngi
             callcache_url="http://127.0.0.1:9",
             toolsets_dir=REPOSITORY / "deploy" / "toolsets",
         )
-        yield await stack.enter_async_context(served(gateway_app(settings))), engine
+        yield await stack.enter_async_context(served(gateway_app(settings)))
 
 
 async def in_thread(call: Callable[[], int]) -> int:

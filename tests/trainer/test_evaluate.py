@@ -1,21 +1,31 @@
-"""What counts as right, and what the report says."""
+"""What counts as right, and that every decision is counted."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from tokenizers import Tokenizer
 
-from services.shared.contracts.prompts import PromptRenderer
+from services.shared.contracts.prompts import PromptRenderer, answer_label
 from tests.trainer.conftest import talks
 from tests.trainer.rows_of import TOOLS
-from trainer.evaluate import Outcome, evaluate_arguments, evaluate_selection, figures, judged, object_end, table
-from trainer.rows import Decision, decisions
+from tests.trainer.test_losses import with_lora
+from trainer.evaluate import Prompts, judged, object_end, select_all, vote, write_all
+from trainer.losses import split_of, target_losses
+from trainer.reading import Reader
+from trainer.rows import Decision, TrainRow, decisions
 
 
-def outcome(turn: int, gold: str, selected: str, *, exact: bool | None = None, kind: str = "read") -> Outcome:
-    return Outcome(row=f"t/{turn}", kind=kind, turn=turn, gold=gold, selected=selected, sure=0.9, valid=exact, exact=exact)
+@pytest.fixture
+def prompts(renderer: PromptRenderer, tokenizer: Tokenizer) -> Prompts:
+    return Prompts(renderer, tokenizer, TOOLS, "compact")
+
+
+def all_decisions() -> list[Decision]:
+    return [one for row in talks() for one in decisions(row.id, row.kind, row.messages, TOOLS, row.failed)]
 
 
 def decision(**arguments: Any) -> Decision:
@@ -32,6 +42,7 @@ def test_an_object_ends_where_it_is_whole() -> None:
     ("text", "valid", "exact"),
     [
         ('{"head": 2, "path": "a"}', True, True),
+        ('{"path": "a", "head": 2.0}', True, True),
         ('{"path": "a", "head": 3}', True, False),
         ('{"head": 2}', False, False),
         ('{"path": "a"', False, False),
@@ -46,39 +57,47 @@ def test_true_is_not_one() -> None:
     assert judged('{"path": "a", "head": true}', decision(path="a", head=1), TOOLS[0])[1] is False
 
 
-def test_figures_tell_first_turns_later_turns_and_answers_apart() -> None:
-    after = [
-        outcome(0, "read_file", "read_file", exact=True),
-        outcome(1, "summarize", "summarize"),
-        outcome(0, "summarize", "summarize", kind="chat"),
-        outcome(0, "summarize", "read_file", kind="outside"),
-        outcome(1, "read_file", "read_file", exact=False),
-    ]
-    before = [row.model_copy(update={"selected": "tag", "exact": None if row.exact is None else False}) for row in after]
-    numbers = figures(after, before, "summarize")
-    shares = {name: (entry["right"], entry["of"]) for name, entry in numbers.items() if isinstance(entry, dict)}
-    assert shares == {
-        "selection_first_turn": (1, 1),
-        "selection_later_turns": (2, 2),
-        "later_turns_that_call": (1, 1),
-        "later_turns_that_stop": (1, 1),
-        "answered_in_text": (1, 1),
-        "outside_the_toolset": (0, 1),
-        "arguments_exact": (1, 2),
-        "arguments_valid": (1, 2),
-        "end_to_end": (3, 5),
-    }
-    assert "| end to end | 3/5 |" in table(numbers)
+def by_brute_force(model: Any, prompts: Prompts, messages: Any) -> dict[str, float]:
+    """Every name scored to its end, alone."""
+    prefix = prompts.renderer.prefix(messages, prompts.tools, "compact")
+    spelled = prompts.renderer.label_tokens(prefix, [*(tool.name for tool in prompts.tools), answer_label(prompts.tools)])
+    totals = []
+    for label in spelled:
+        ids = (*prefix.head, *label.ids)
+        row = TrainRow("", "selection", label.label, ids, tuple(range(len(prefix.head), len(ids))))
+        totals.append(-target_losses(model, [row], split_of([row], None)).sum().item())
+    shares = torch.softmax(torch.tensor(totals).double(), 0).tolist()
+    return dict(zip((label.label for label in spelled), shares, strict=True))
 
 
-def test_both_evaluations_cover_every_decision(base: Any, renderer: PromptRenderer, tokenizer: Tokenizer) -> None:
-    found = [one for row in talks() for one in decisions(row.id, row.kind, row.messages, TOOLS, row.failed)]
-    outcomes = evaluate_selection(base, renderer, found, TOOLS, "compact")
+def test_the_vote_is_that_over_all_names_spelled_out(base: Any, prompts: Prompts) -> None:
+    model = with_lora(base)
+    reader = Reader(model)
+    for one in all_decisions():
+        assert vote(reader, prompts, one.messages) == pytest.approx(by_brute_force(model, prompts, one.messages), abs=2e-4)
+
+
+def test_both_evaluations_cover_every_decision(base: Any, prompts: Prompts, tokenizer: Tokenizer) -> None:
+    found = all_decisions()
+    outcomes = select_all(base, prompts, found)
     assert [row.row for row in outcomes] == [f"{one.trajectory}/{one.turn}" for one in found]
+    assert outcomes[0].asked == "Show me a.txt"
     activation = tokenizer.encode("<|im_start|>assistant", add_special_tokens=False).ids
-    plain = evaluate_arguments(base, renderer, tokenizer, outcomes, found, TOOLS, "compact")
-    activated = evaluate_arguments(base, renderer, tokenizer, outcomes, found, TOOLS, "compact", activation)
+    plain = write_all(base, prompts, outcomes, found)
+    activated = write_all(base, replace(prompts, activation=activation), outcomes, found)
     with_arguments = [one.label == "read_file" for one in found]
     assert [row.written is not None for row in plain] == with_arguments
     # Without an adapter the two ways of reading a prompt are one; in a batch, who is done first is padded (token 0, "!").
     assert [(row.written or "").rstrip("!") for row in plain] == [(row.written or "").rstrip("!") for row in activated]
+
+
+def test_what_cannot_be_put_to_the_model_is_an_outcome_and_wrong(base: Any, prompts: Prompts) -> None:
+    long = replace(all_decisions()[0], messages=[{"role": "user", "content": "word " * 2000}])
+    blind = replace(prompts, activation=[299, 298])
+    for how, fault, found in (
+        (prompts, "longer than the model's context", [long]),
+        (blind, "activation tokens", all_decisions()[:1]),
+    ):
+        [outcome] = write_all(base, how, select_all(base, how, found), found)
+        assert (outcome.selected, outcome.is_right, outcome.exact) == (None, False, False)
+        assert fault in (outcome.error or "")

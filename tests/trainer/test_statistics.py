@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainer.statistics import calibration_error, mcnemar, wilson
+from trainer.statistics import bins_of, calibration_error, mcnemar, wilson
 
 
 def test_the_interval_of_eight_in_fifty() -> None:
@@ -25,3 +25,10 @@ def test_gains_and_losses_of_equal_number_prove_nothing() -> None:
 def test_calibration_is_the_gap_between_confidence_and_success() -> None:
     assert calibration_error([0.8] * 10, [True] * 8 + [False] * 2) == pytest.approx(0.0)
     assert calibration_error([0.9] * 10, [True] * 5 + [False] * 5) == pytest.approx(0.4)
+
+
+def test_votes_are_sorted_into_steps_of_confidence() -> None:
+    found = bins_of([0.0, 0.05, 0.95, 1.0], [True, False, True, True], bins=10)
+    assert [(at, one.count, one.right) for at, one in enumerate(found) if one] == [(0, 2, 0.5), (9, 2, 1.0)]
+    assert bins_of([], []) == [None] * 10
+    assert calibration_error([], []) == 0.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,7 +17,6 @@ import torch
 
 from services.shared.contracts.adapters import WEIGHTS_FILE
 from tests.trainer.conftest import tiny_base
-from trainer.evaluate import vote
 from trainer.profiles import PROFILES
 from trainer.rows import TrainRow
 from trainer.training import Job, TrainingFailed, batches, train, wearing
@@ -128,9 +129,42 @@ def test_a_process_killed_in_the_middle_ends_in_the_same_bytes(rows: list[TrainR
     assert sha256(tmp_path / "killed" / "select") == whole
 
 
-def test_the_vote_sums_to_one(base: Any, renderer: Any) -> None:
-    from tests.trainer.rows_of import TOOLS
+def killed_after(steps: int, rows: list[TrainRow], out: Path) -> None:
+    """Trains in a process of its own, which is killed from outside wherever it is soon after so many more steps."""
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            train(tiny_base(), job(rows), PROFILE, out, seed=0, tick=lambda step, total, loss: os.write(tell, b".") and None)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(tell)
+    for _ in range(steps):
+        os.read(told, 1)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    os.close(told)
+    # Who had fewer steps to go is done, and has not failed.
+    assert status in (0, signal.SIGKILL)
 
-    chances = vote(base, renderer, [{"role": "user", "content": "hi"}], TOOLS, "compact")
-    assert set(chances) == {"read_file", "tag", "roots", "summarize"}
-    assert sum(chances.values()) == pytest.approx(1)
+
+@pytest.mark.real
+@pytest.mark.parametrize("seed", range(4))
+def test_kills_at_random_steps_change_no_byte(seed: int, rows: list[TrainRow], tmp_path: Path) -> None:
+    whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
+    dice = random.Random(seed)
+    for _ in range(5):
+        killed_after(dice.randint(1, 5), rows, tmp_path / "killed")
+        if (tmp_path / "killed" / "select").exists():
+            break
+    assert sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "killed", seed=0)) == whole
+
+
+def test_half_a_checkpoint_is_none(rows: list[TrainRow], tmp_path: Path) -> None:
+    whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
+    (tmp_path / "cut" / "select.checkpoints").mkdir(parents=True)
+    (tmp_path / "cut" / "select.checkpoints" / "staging").write_bytes(b"half")
+    assert sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "cut", seed=0)) == whole
+    assert not (tmp_path / "cut" / "select.checkpoints").exists()

@@ -1,4 +1,4 @@
-"""How users of the filesystem toolset speak, for training. The held-out grammar shares none of these words and templates.
+"""What users of the filesystem toolset want, for training. The held-out grammar shares none of these words and templates.
 
 Conventions that the gold calls follow, because the tools leave them open: a path is written as the user wrote it, or as a
 result showed it; the workspace itself is "."; text is read with read_text_file, the deprecated read_file only when it is
@@ -7,583 +7,414 @@ named; a search goes through all levels ("**/").
 
 from __future__ import annotations
 
-import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from services.shared.contracts.tools import JsonObject
 from trainer.episodes import Ask, Call, Say
-from trainer.grammars.mechanics import MEDIA, Dice, Steps, Vocabulary, World, base, joined, parent, with_typo, words
-
-_NOUNS = words(
-    "apple,river,meeting,invoice,budget,client,draft,garden,travel,recipe,lesson,sprint,release,salary,contact,"
-    "customer,order,product,holiday,school,grocery,project,design,server,training,weekly,monthly,annual,old,new,"
-    "final,team,roadmap,summary,inventory,survey,feedback,speech,thesis,chapter,letter,contract,guide,manual,"
-    "login,config,setup,deploy,backup,cleanup,index,schema,users,events,metrics,changes,ideas,tasks,agenda,goals,"
-    "wishlist,bookmarks,passwords,addresses,shopping,diary,rent"
+from trainer.grammars.filesystem_train_change import (
+    BLOCK,
+    EDIT_DO,
+    EDIT_SAY,
+    EDIT_TWO,
+    EMPTY,
+    MKDIR_DO,
+    MKDIR_SAY,
+    MOVE_DO,
+    MOVE_SAY,
+    MV,
+    PREVIEW,
+    REMOVE,
+    RENAME_DO,
+    RENAME_SAY,
+    WRITE_DO,
+    WRITE_SAY,
 )
-_THINGS = words("milk,tea,bread,call Anna,fix the login,pay rent,book flights,water plants,send invoice,test build,review code")
-_KEYS = words("port,host,debug,timeout,theme,language,retries,color,mode,level,region,version")
-_VALUES = words("8080,9000,true,false,30,dark,light,en,de,3,blue,fast,info,eu,localhost,1.2.0")
-
-
-def _prose(dice: Dice) -> str:
-    lines = dice.sample(_THINGS, dice.randint(1, 4))
-    return "\n".join(f"- {line}" if dice.one_in(2) else line for line in lines) + "\n"
-
-
-def _table(dice: Dice) -> str:
-    rows = [f"{dice.choice(_NOUNS)},{dice.randint(1, 99)}" for _ in range(dice.randint(1, 3))]
-    return "\n".join(["name,count", *rows]) + "\n"
-
-
-def _settings(dice: Dice) -> str:
-    return "".join(f"{key} = {dice.choice(_VALUES)}\n" for key in dice.sample(_KEYS, dice.randint(2, 3)))
-
-
-def _object(dice: Dice) -> str:
-    return json.dumps({key: dice.choice(_VALUES) for key in dice.sample(_KEYS, 2)}) + "\n"
-
-
-def _code(dice: Dice) -> str:
-    return dice.choice((f"def {dice.choice(_NOUNS)}():\n    return {dice.randint(0, 9)}\n", f"print('{dice.choice(_THINGS)}')\n"))
-
-
-WORDS = Vocabulary(
-    folders=words(
-        "docs,src,reports,images,archive,scripts,logs,drafts,photos,music,work,private,tests,config,assets,My Files,"
-        "team-a,2023,build,invoices,src-old,résumés,letters,exports,game,lib"
-    ),
-    stems=[a if i % 3 else f"{a}{('_', '-', ' ')[i // 3 % 3]}{_NOUNS[-i]}" for i, a in enumerate(_NOUNS)],
-    kinds={
-        "txt": _prose,
-        "md": _prose,
-        "csv": _table,
-        "json": _object,
-        "py": _code,
-        "ini": _settings,
-        "log": _prose,
-        "yaml": _settings,
-        "toml": _settings,
-        "html": _prose,
-        "": _prose,
-        "js": _code,
-        "xml": _prose,
-        "tex": _prose,
-        "tsv": _table,
-        "sh": _code,
-    },
-    media=words("png,jpg,mp3,gif,wav,webp"),
-    odd_stems=words("Makefile,README,v1.2 (copy),café menu,año-2021,données,.env,notes&tasks,größe,report#3,Übersicht,a.b.c"),
+from trainer.grammars.filesystem_train_find import (
+    FIND_ALL_DO,
+    FIND_ALL_SAY,
+    FIND_EXT_DO,
+    FIND_EXT_SAY,
+    FIND_NAME_DO,
+    FIND_NAME_IN_DO,
+    FIND_NAME_IN_SAY,
+    FIND_NAME_SAY,
+    FIND_WORD_DO,
+    FIND_WORD_SAY,
+    STARTS_DO,
+    STARTS_SAY,
 )
+from trainer.grammars.filesystem_train_list import (
+    ALLOWED_DO,
+    ALLOWED_SAY,
+    BIGGEST_DO,
+    BIGGEST_SAY,
+    LIST_DO,
+    LIST_HERE,
+    LIST_SAY,
+    SIZES_DO,
+    SIZES_SAY,
+    TREE_DO,
+    TREE_SAY,
+    WITHOUT,
+)
+from trainer.grammars.filesystem_train_read import (
+    HEAD_DO,
+    HEAD_SAY,
+    INFO_DO,
+    INFO_SAY,
+    INFO_SIZE_DO,
+    INFO_SIZE_SAY,
+    MEDIA_DO,
+    MEDIA_SAY,
+    READ_DO,
+    READ_FILE,
+    READ_SAY,
+    SEVERAL_DO,
+    SEVERAL_SAY,
+    TAIL_DO,
+    TAIL_SAY,
+)
+from trainer.grammars.filesystem_train_said import ordered, place, quoted, said, several, spelled, target
+from trainer.grammars.filesystem_train_talk import CHAT, OUTSIDE
+from trainer.grammars.filesystem_train_words import NOUNS, WORDS, content, invented, replacement
+from trainer.grammars.mechanics import MEDIA, Dice, Steps, World, base, joined, parent, words
 
 # Every verb of this grammar: the held-out grammar may use none of them, and these none of its own.
 VERBS = frozenset(
     words(
-        "show,read,open,print,cat,display,view,check,list,ls,create,make,add,mkdir,move,mv,rename,put,search,find,"
-        "locate,look,edit,replace,change,update,write,save,store,compare,summarize,tell,give,see,need,want,copy,"
-        "describe,stat,inspect,set,fix"
+        "abridge,acquaint,add,adjust,allocate,analyse,analyze,arrange,assess,assign,assist,attach,balance,"
+        "baptize,book,bump,calculate,call,caption,carry,carve,cat,catalog,catalogue,change,characterise,"
+        "characterize,chart,check,choose,christen,clarify,clip,comb,combine,commit,compare,compress,"
+        "compute,condense,confirm,connect,construct,consult,convert,copy,cp,crawl,create,crop,decipher,"
+        "decrypt,depict,deposit,descend,describe,determine,diagram,diff,dig,digest,discard,discover,display,"
+        "dive,download,drag,draw,drop,dub,echo,edit,email,encrypt,ensure,erect,estimate,evaluate,exchange,"
+        "execute,expand,explain,explore,export,expound,extract,fabricate,familiarize,figure,filter,find,"
+        "fix,flick,format,forward,gather,gauge,generate,give,glance,glob,gzip,hand,identify,index,"
+        "initialise,initialize,inscribe,insert,inspect,institute,interpret,introduce,inventory,itemise,itemize,"
+        "join,judge,juxtapose,launch,leaf,list,listen,load,locate,log,look,ls,mail,make,map,mend,merge,"
+        "migrate,mkdir,modify,monitor,mount,move,mv,need,open,organise,organize,output,overwrite,pack,page,"
+        "paraphrase,parse,pass,paste,patch,peruse,pick,ping,place,play,plough,plow,populate,prepare,"
+        "present,preserve,preview,print,proofread,publish,push,put,quote,rate,read,reassign,recap,"
+        "rechristen,recognise,recognize,reconcile,redeploy,redo,redub,rehome,relabel,relay,remove,ren,rename,"
+        "render,repair,replace,replicate,report,reposition,reserve,resize,restart,restore,retrieve,revise,"
+        "reword,rewrite,roam,run,save,schedule,scour,scribble,scrutinise,scrutinize,search,see,seed,seek,"
+        "send,serialize,set,share,ship,show,sift,simulate,skim,slot,sort,spawn,specify,spell,stash,stat,"
+        "stick,store,stow,strike,strip,study,sum,summarise,summarize,sweep,switch,sync,take,tally,tell,"
+        "title,trace,transcribe,transform,translate,transpile,traverse,trim,tuck,tune,type,undelete,unpack,"
+        "unroll,unveil,unzip,update,upload,verify,view,visit,want,weigh,write,zip"
     )
 )
-
-READ = (
-    "(show|show me|read|open|print|cat|display|view) {p}",
-    "(can|could) you (read|open|show me) {p}(|?| please)",
-    "(what's|what is|whats) (in|inside|written in) {p}(|?)",
-    "(give|show) me the (contents|content|text) of {p}",
-    "i (need|want) to (see|read) {p}",
-    "(read|open) (the file|file) {p}(| and tell me what it says| for me)",
-    "please (read|display|print) {p}",
-    "(contents|content|text) of {p}(|?)",
-    "(take a|have a) look at {p}",
-    "{p} (contents|please show)",
-    "what does {p} (contain|say)(|?)",
-    "(check|look into) {p} and (summarize|describe) it(| for me)",
-)
-HEAD = (
-    "(show|print|read|give me) the first {n} lines of {p}",
-    "first {n} lines of {p}(| please|?)",
-    "(read|show me) only the (top|first) {n} lines (of|from) {p}",
-    "head -n {n} {p}",
-    "(open|view) {p} but just the first {n} lines",
-    "what are the first {n} lines (in|of) {p}?",
-)
-TAIL = (
-    "(show|print|read|give me) the last {n} lines of {p}",
-    "last {n} lines of {p}(| please|?)",
-    "tail -n {n} {p}",
-    "(read|show me) only the (bottom|last) {n} lines (of|from) {p}",
-    "how does {p} end? (show|print) the last {n} lines",
-)
-READ_FILE = ("(use|call|run) read_file (on|with|for) {p}", "read_file {p}", "with (the|) read_file (tool|), open {p}")
-MEDIA_READ = (
-    "(show|open|display|view|load) (the (picture|image|photo|sound|clip)|) {p}",
-    "(can|could) you (show me|open|look at) {p}(|?)",
-    "what (is|can you see) in the (picture|image|photo) {p}?",
-    "describe (the|this) (image|picture|photo) {p}",
-    "(play|open|read) {p}",
-    "i (want|need) to see {p}",
-    "(look at|read in) the (image|media|audio) file {p}(| please)",
-    "what does {p} (look|sound) like?",
-)
-SEVERAL = (
-    "(read|open|show|show me|print|display) {ps}",
-    "(compare|diff) {ps}",
-    "(what's|what is) in {ps}?",
-    "(give|show) me the contents of {ps}",
-    "(can|could) you read {ps} (at once|together|in one go|)(|?)",
-    "i need to see (both|all of these|these files): {ps}",
-    "summarize {ps}( for me|)",
-    "cat {ps}",
-    "(read|open) these: {ps}",
-    "(contents|text) of {ps}(| please)",
-)
-WRITE = (
-    "(create|make|write|save|add) (a file|a new file|file|) {p} (with|containing) (the text|the content|) {c}",
-    "(write|save|put|store) {c} (to|into|in) {p}",
-    "(create|make) {p} with (content|text|) {c}",
-    "new file {p}: {c}",
-    "(please|can you) (write|save) {c} (to|as|into) {p}",
-    "(make|create) (a new|a) (text file|file) (called|named) {p} that (says|contains) {c}",
-    "i (want|need) a file {p} (saying|containing|with) {c}",
-    "overwrite {p} with {c}",
-    "set the contents of {p} to {c}",
-)
-EDIT = (
-    "(replace|change) {a} (with|to) {b} in {p}",
-    "in {p}(|,) (replace|change|update) {a} (to|with|by) {b}",
-    "(edit|update|fix) {p}: {a} should (be|say|read) {b}",
-    "(edit|update) {p} (and|to) (change|replace) {a} (to|with) {b}",
-    "(please|can you) (change|replace) {a} (to|with) {b} in (the file|) {p}",
-    "s/{a}/{b}/ in {p}",
-    "{p} (says|has) {a}(|,) (change|set) it to {b}",
-    "fix the line {a} in {p}, it should be {b}",
-)
-PREVIEW = (
-    "(preview|show me|dry run|dry-run) (changing|replacing) {a} (to|with) {b} in {p}(| without saving)",
-    "what would it look like to (change|replace) {a} (to|with) {b} in {p}? (don't save|only preview)",
-)
-MKDIR = (
-    "(create|make|add) (a|a new|the) (folder|directory) (called|named|) {d}",
-    "mkdir (-p|) {d}",
-    "(please|can you) (create|make) (the folder|the directory|a folder|a directory) {d}",
-    "i need a (new|) (folder|directory) {d}",
-    "new (folder|directory)(:|) {d}",
-    "(set up|make) (a|an empty) (directory|folder) {d}(| for me)",
-)
-LIST = (
-    "(list|show|show me) (the files|all files|everything|files) in {d}",
-    "ls {d}",
-    "(what's|what is|whats) in {d}(|?)",
-    "(which|what) files are (in|inside|there in) {d}(|?)",
-    "list {d}",
-    "(can|could) you list {d}(|?)",
-    "(what|which) (folders|files and folders|subfolders) (are in|does|exist in) {d}( have|)(|?)",
-    "i want to see (what is in|the contents of) {d}",
-    "(look|check) (inside|in|into) {d} and tell me what is there",
-    "contents of {d}(| please)",
-    "do we have (any files|anything) in {d}?",
-)
-SIZES = (
-    "(list|show|show me) (the files|everything|files) in {d} with (their|the|) sizes",
-    "how (big|large) are the files in {d}(|?)",
-    "ls -lh {d}",
-    "(file sizes|sizes) (in|of|for) {d}(| please|?)",
-    "(list|show) {d} (with|including|and) (sizes|file sizes|the size of each file)",
-    "(what|which) files are in {d} and how (big|large) are they?",
-    "how much space do the files in {d} take(| up)?",
-    "what is the total size of {d}(|?)",
-)
-BIGGEST = (
-    "(what is|what's|which is) the (biggest|largest) file in {d}(|?)",
-    "(list|show) {d} (sorted|ordered) by size",
-    "(biggest|largest) files in {d}(| first|?)",
-    "(show|list) the files in {d}(|,) (biggest|largest) first",
-    "which file in {d} (is|takes) (the (largest|biggest)|the most space)?",
-)
-TREE = (
-    "(show|show me|print|display|give me) (the|a) (tree|directory tree|full tree|folder structure|file tree) (of|for) {d}",
-    "tree {d}",
-    "(show|list) {d} recursively(| please)",
-    "(what is|what's) the (folder|directory) structure of {d}(|?)",
-    "(list|show) (everything|all files) (under|below) {d}(|,) including subfolders",
-    "how is {d} (organized|structured)(|?)",
-    "(show|print) {d} as a tree",
-    "i need to see the (whole|complete) hierarchy of {d}",
-)
-WITHOUT = ("(| but) without {x}", "(|,) (leave out|skip|ignore) {x}", "(|,) excluding {x}")
-MOVE = (
-    "(move|mv) {p} (to|into) {q}",
-    "(please|can you) move {p} (to|into) {q}",
-    "put {p} (into|in) {q}",
-    "i want {p} (moved to|in) {q}",
-)
-MV = ("mv {p} {q}", "move {p} to {q}", "(please|can you) move {p} to {q}", "change the path of {p} to {q}")
-RENAME = (
-    "rename {p} (to|as|into) {n}",
-    "(please|can you) rename {p} to {n}(|?)",
-    "change the name of {p} to {n}",
-    "give {p} the (new|) name {n}",
-    "{p} should be (called|named) {n}(|, rename it)",
-    "mv {p} {n}",
-)
-FIND_EXT = (
-    "(find|search for|locate|list|show me) (all|every|the|) {e} files( in {d}| under {d}| below {d})",
-    "(which|what) {e} files (are there|exist|do we have) (in|under) {d}(|?)",
-    "(search|look) (in|through) {d} for {e} files",
-    "(where are|find) (the|all|my) {e} files (in|under) {d}(|?)",
-)
-FIND_EXT_ALL = (
-    "(find|search for|locate|show me) (all|every|all the|) {e} files",
-    "where are (the|all|my) {e} files(|?)",
-    "are there any {e} files(| somewhere| anywhere)(|?)",
-    "(which|what) {e} files (are there|exist|do we have)(|?)",
-    "(look|search) (everywhere|) for {e} files",
-)
-FIND_NAME = (
-    "(find|locate|search for) (the file|a file called|) {n}",
-    "where is {n}(|?)",
-    "(which folder|where) is (the file|) {n} (in|)(|?)",
-    "(can|could) you (find|locate) {n}( for me|)(|?)",
-    "i need to find {n}, (where is it|don't know where it is)(|?)",
-    "(search|look) for {n}(| everywhere| in all folders)",
-)
-FIND_WORD = (
-    "(find|search for|list|show) (all|) files with {w} in (the|their) name",
-    "(which|what) files have {w} in (the|their) name(|?)",
-    "(find|search for|locate) (files|everything) (named like|matching|about|called something with) {w}",
-    "(is|are) there (a file|any file|files) with {w} in the name(|?)",
-)
-INFO = (
-    "(how (big|large) is|what is the size of|what's the size of) {p}(|?)",
-    "when was {p} (last|) (modified|changed|created|edited)(|?)",
-    "(show|show me|get|give me) (the|) (info|metadata|details|file info|properties) (of|for|about|on) {p}",
-    "(what are|check) the permissions (of|on|for) {p}(|?)",
-    "stat {p}",
-    "is {p} a (file|folder) or a (directory|file)(|?)",
-    "(size|age|permissions|metadata) of {p}(|?)",
-    "how old is {p}(|?)",
-    "does {p} exist(|?)",
-    "who can (read|write) {p}? (check|show) its permissions",
-    "how many bytes (is|does) {p}( have|)(|?)",
-)
-ALLOWED = (
-    "(which|what) (directories|folders) (can|may) you (access|read|use|see)(|?)",
-    "(show|list|tell me) (the|all|) (allowed|accessible) (directories|folders)",
-    "where (are|am) (you|I) allowed to (read|write|save|look)(|?)",
-    "what (parts of the disk|paths|locations) (can|may) you (access|use|open)(|?)",
-    "(do|which folders do) you have access to(| anything)(|?)",
-    "what is your (root|allowed) (directory|folder)(|?)",
-    "which (folder|directory) do you work in(|?)",
-)
-CHAT = (
-    "(hi|hello|hey|good morning|good evening)(|!| there|, how are you?)",
-    "(thanks|thank you|thx)(|!| a lot| so much|, that's all)",
-    "(who are you|what can you do|how can you help me)(|?)",
-    "what is the capital of (France|Spain|Peru|Japan)(|?)",
-    "(write|make up|tell me) a (short|) (poem|joke|story|limerick) about (cats|the sea|files|autumn|folders)",
-    "(explain|what is) (recursion|a csv file|json|a file system|a symlink|yaml|unicode)(|?)",
-    "what is (2|7|12|30) (plus|times|minus) (3|5|9|14)(|?)",
-    "how do i (rename|copy|move|list) (a file|files|a folder) in (bash|python|windows|linux)(|?)",
-    "what's the difference between (json and yaml|csv and tsv|a file and a folder|png and jpg)(|?)",
-    "(translate|say) (hello|good night|thank you) (to|in) (french|german|spanish)",
-    "(never mind|forget it|ok|okay|great|perfect|got it|cool)(|!|, thanks)",
-    "(suggest|give me) (a good name|three names|some ideas) for (a cat|my blog|a folder of photos|a notes file)",
-    "who (wrote|painted|invented) (Hamlet|Faust|the Mona Lisa|the telephone)(|?)",
-    "(is|are) (python|java|rust) (hard to learn|fast|typed)(|?)",
-    "what makes a good (readme|commit message|report|file name)(|?)",
-    "(why is|explain why) (the sky blue|the sea salty|water wet)(|?)",
-    "(i'm|i am) (tired|bored|happy) today",
-)
-OUTSIDE = (
-    "(what's|what is|how is) the weather (in|like in) (Paris|Berlin|Oslo|Rome)(| today| tomorrow)(|?)",
-    "send (an email|a mail|a message) to (Anna|Bob|my boss|the team)(| about {s})",
-    "(delete|remove|rm) {p}",
-    "(please|can you) delete (the file|) {p}(|?)",
-    "(run|execute|start) {p}",
-    "(zip|compress|unzip|extract) {p}",
-    "(download|upload) {p}( to the cloud| from the web|)",
-    "(book|reserve) a (flight|table|room) (in|to) (Madrid|London|Vienna)",
-    "(add|create) (a meeting|an event|an appointment) (on|for) (monday|friday|tomorrow)( at {n}|)",
-    "what time is it(| now| in Tokyo)(|?)",
-    "(search|look up) (the web|online|the internet) for {s}",
-    "(restart|stop|install) (the server|docker|nginx|numpy|my computer)",
-    "(play|stop) (music|some jazz|the radio)",
-    "set an alarm for {n} o'clock",
-    "what is the (stock price|share price) of (apple|tesla)(|?)",
-    "(chmod|chown) {p}",
-    "encrypt {p}(| with a password)",
-    "(commit|push) (my changes|everything)( to git|)",
-)
-AFTER_CHAT = (
-    "(thanks|thank you|great|perfect|ok|nice)(|!|, that's all|, that helps)",
-    "what did (that|you) (mean|do)(|?)",
-    "good job",
-)
+# What a pattern takes for a sign of its own, so that no search for the name would find it.
+_SIGNS = re.compile(r"[\[\]{}*?]|[+@!]\(")
 
 
-def said(dice: Dice, path: str) -> tuple[str, str]:
-    """A path as a user writes it, and as a call has to give it."""
-    style = dice.randrange(12)
-    if parent(path) and style < 3:
-        folder, name = parent(path), base(path)
-        inside = dice.text(
-            ("(in|from|inside) (the|) {f} (folder|directory)", "(in|from) {f}", "(in|of) the {f} (folder|dir)"), f=folder
-        )
-        return f"{_quoted(dice, name)} {inside}", path
-    value = {3: f"/workspace/{path}", 4: f"/workspace/{path}", 5: f"./{path}"}.get(style, path)
-    return _quoted(dice, value), value
+@dataclass(frozen=True)
+class Wish:
+    """One thing that a user wants: as an order where it has that form ("read a.txt"), as a sentence of its own, and the call."""
+
+    order: str | None
+    sentence: str
+    call: Call
+    answer: str
+
+    def asked(self, dice: Dice) -> str:
+        """As one says it when it is all that one wants."""
+        return self.sentence if self.order is None or dice.one_in(2) else ordered(dice, self.order)
 
 
-def _quoted(dice: Dice, text: str) -> str:
-    if not dice.one_in(2 if " " in text else 5):
-        return text
-    mark = dice.choice("\"'`")
-    return f"{mark}{text}{mark}" if mark not in text else text
+WishMaker = Callable[[Dice, World], Wish | None]
 
 
-def place(dice: Dice, folder: str) -> tuple[str, str]:
-    """A folder as a user calls it, and as a call has to give it; "" is the workspace."""
-    if not folder:
-        return dice.choice((
-            ("here", "."), ("the workspace", "."), ("this directory", "."), ("the current directory", "."), ("my workspace", "."),
-            ("/workspace", "/workspace"), (".", "."), ("the current folder", "."), ("this folder", "."), ("the root folder", "."),
-        ))  # fmt: skip
-    style = dice.randrange(8)
-    if style < 3:
-        return dice.choice(
-            (f"the {folder} folder", f"the folder {folder}", f"the {folder} directory", f"directory {folder}")
-        ), folder
-    value = {3: f"/workspace/{folder}", 4: f"{folder}/", 5: f"./{folder}"}.get(style, folder)
-    return _quoted(dice, value), value
+def single(make: WishMaker) -> Callable[[Dice, World], Steps | None]:
+    """The scene in which a wish is all there is."""
+
+    def scene(dice: Dice, world: World) -> Steps | None:
+        wish = make(dice, world)
+        return [Ask(text=wish.asked(dice)), wish.call, Say(text=wish.answer)] if wish else None
+
+    return scene
 
 
-def several(dice: Dice, paths: list[str]) -> tuple[str, list[str]]:
-    """A list of paths in a sentence, and as values."""
-    pairs = [(_quoted(dice, value), value) for path in paths for value in [dice.choice((path, path, f"/workspace/{path}"))]]
-    texts = [text for text, _ in pairs]
-    if dice.one_in(4):
-        return ", ".join(texts), [value for _, value in pairs]
-    return ", ".join(texts[:-1]) + dice.choice((" and ", " and ", ", and ", " & ")) + texts[-1], [value for _, value in pairs]
-
-
-def finish(dice: Dice, text: str, kept: object) -> str:
-    """Manners, capitals and slips."""
-    if dice.one_in(7):
-        text = dice.choice(("please ", "hey, ", "hi, ", "ok now ", "quick: ", "hey can you ", "now ", "next: ", "um, ")) + text
-    if dice.one_in(8):
-        text += dice.choice((" please", " pls", ", thanks", " thx", "."))
-    if dice.one_in(8) and isinstance(kept, (list, tuple)):
-        text = with_typo(dice, text, kept)
-    starts_with_path = isinstance(kept, (list, tuple)) and any(text.split(" ")[0] in str(part) for part in kept)
-    return text if starts_with_path or dice.one_in(1.5) else text[:1].upper() + text[1:]
-
-
-def content(dice: Dice) -> tuple[str, str]:
-    """What is to be written: as said, and its value."""
-    value = dice.choice((
-        lambda: dice.choice(_THINGS),
-        lambda: f"{dice.choice(_THINGS)} and {dice.choice(_THINGS)}",
-        lambda: f"{dice.choice(_KEYS)}={dice.choice(_VALUES)}",
-        lambda: json.dumps({dice.choice(_KEYS): dice.choice(_VALUES)}),
-        lambda: f"# {dice.choice(_NOUNS)} {dice.choice(_NOUNS)}",
-        lambda: f"{dice.choice(_NOUNS)}\n{dice.choice(_NOUNS)}",
-        lambda: f"print({dice.randint(1, 99)})",
-        lambda: f"Hello {dice.choice(_NOUNS)}!",
-    ))()  # fmt: skip
-    if "'" not in value and dice.one_in(3):
-        return f"'{value}'", value
-    return (f'"{value}"', value) if '"' not in value and dice.one_in(2) else (value, value)
-
-
-def _line(dice: Dice, text: str) -> str | None:
-    lines = [line for line in text.splitlines() if len(line) > 2 and text.count(line) == 1]
-    return dice.choice(lines) if lines else None
-
-
-def _some_file(dice: Dice, world: World) -> str | None:
+def some_text(dice: Dice, world: World) -> str | None:
+    """The path of a text file, if there is one."""
     texts = world.texts()
     return dice.choice(texts) if texts else None
 
 
-def _some_folder(dice: Dice, world: World) -> str:
+def some_folder(dice: Dice, world: World) -> str:
+    """A folder, now and then the workspace itself."""
     return dice.choice(["", *world.folders, *world.folders])
 
 
-def _new_name(dice: Dice, extension: str | None = None) -> str:
-    stem = dice.choice(WORDS.stems)
-    extension = dice.choice(["txt", "md", "json", "csv", "py", "html"]) if extension is None else extension
-    return f"{stem}.{extension}" if extension else stem
+def new_stem(dice: Dice) -> str:
+    """A name without extension that may be in no tree."""
+    return dice.choice([dice.choice(WORDS.stems), dice.choice(WORDS.stems), dice.choice(WORDS.odd_stems), invented(dice)])
 
 
-def _one(templates: tuple[str, ...], tool: str, arguments: JsonObject, answer: str, dice: Dice, **slots: object) -> Steps:
-    return [Ask(text=dice.text(templates, **slots)), Call(tool=tool, arguments=arguments), Say(text=answer)]
+def new_name(dice: Dice, extension: str | None = None) -> str:
+    """A file's name; `extension` may be "" for none."""
+    everyday = words("txt,txt,md,md,json,csv,py,html,yaml,log")
+    extension = dice.choice([*everyday, *WORDS.kinds]) if extension is None else extension
+    return f"{new_stem(dice)}.{extension}" if extension else new_stem(dice)
 
 
-def read(dice: Dice, world: World) -> Steps | None:
+def is_searchable(name: str) -> bool:
+    """Whether a pattern that is the name finds the name."""
+    return _SIGNS.search(name) is None
+
+
+def unique_piece(dice: Dice, text: str) -> str | None:
+    """A line, a word or a few words that occur once in `text`, so that an edit can mean them."""
+    lines = [line.strip() for line in text.splitlines()]
+    parts = [part for line in lines for part in line.split() if len(part) > 2]
+    runs = [" ".join(line.split()[:n]) for line in lines for n in (2, 3) if len(line.split()) > n]
+    kind = dice.choice((lines, lines, parts, parts, runs))
+    once = [piece for piece in kind if len(piece) > 2 and text.count(piece) == 1]
+    return dice.choice(once) if once else None
+
+
+def _wish(
+    dice: Dice, orders: Sequence[str], sentences: Sequence[str], tool: str, arguments: JsonObject, answer: str, **slots: object
+) -> Wish:
+    order = dice.text(orders, **slots) if orders else None
+    sentence = dice.text(sentences, **slots)
+    return Wish(order, sentence, Call(tool=tool, arguments=arguments), answer)
+
+
+def read(dice: Dice, world: World) -> Wish | None:
     """One text file, whole."""
-    path = _some_file(dice, world)
+    path = some_text(dice, world)
     if path is None:
         return None
     text, value = said(dice, path)
-    return _one(READ, "read_text_file", {"path": value}, f"This is what {base(path)} says.", dice, p=text)
+    return _wish(dice, READ_DO, READ_SAY, "read_text_file", {"path": value}, f"This is what {base(path)} says.", p=text)
 
 
-def read_part(dice: Dice, world: World) -> Steps | None:
+def read_part(dice: Dice, world: World) -> Wish | None:
     """The first or last lines."""
-    path = _some_file(dice, world)
+    path = some_text(dice, world)
     if path is None:
         return None
     text, value = said(dice, path)
-    lines, end = dice.randint(1, 50), dice.choice(("head", "tail"))
-    return _one(
-        HEAD if end == "head" else TAIL, "read_text_file", {"path": value, end: lines}, "Here they are.", dice, p=text, n=lines
-    )
+    lines, end = dice.choice((dice.randint(2, 20), dice.randint(2, 120))), dice.choice(("head", "tail"))
+    orders, sentences = (HEAD_DO, HEAD_SAY) if end == "head" else (TAIL_DO, TAIL_SAY)
+    return _wish(dice, orders, sentences, "read_text_file", {"path": value, end: lines}, "Here they are.", p=text, n=lines)
 
 
-def read_deprecated(dice: Dice, world: World) -> Steps | None:
+def read_deprecated(dice: Dice, world: World) -> Wish | None:
     """The deprecated tool, because the user insists."""
-    path = _some_file(dice, world)
-    return (path and _one(READ_FILE, "read_file", {"path": path}, "Here it is.", dice, p=path)) or None
+    path = some_text(dice, world)
+    return _wish(dice, (), READ_FILE, "read_file", {"path": path}, "Here it is.", p=path) if path else None
 
 
-def media(dice: Dice, world: World) -> Steps | None:
+def media(dice: Dice, world: World) -> Wish | None:
     """A picture or a sound."""
     path = next(path for path, text in world.files.items() if text == MEDIA)
     text, value = said(dice, path)
-    return _one(MEDIA_READ, "read_media_file", {"path": value}, f"This is {base(path)}.", dice, p=text)
+    return _wish(dice, MEDIA_DO, MEDIA_SAY, "read_media_file", {"path": value}, f"This is {base(path)}.", p=text)
 
 
-def read_several(dice: Dice, world: World) -> Steps | None:
-    """Two or three files at once."""
-    texts = world.texts()
-    if len(texts) < 3:
+def read_several(dice: Dice, world: World) -> Wish | None:
+    """Two to four files at once."""
+    texts, count = world.texts(), dice.choice((2, 2, 2, 3, 3, 4))
+    if len(texts) < count:
         return None
-    said_, values = several(dice, dice.sample(texts, dice.choice((2, 2, 3))))
-    return _one(SEVERAL, "read_multiple_files", {"paths": values}, "That is what they say.", dice, ps=said_)
+    text, values = several(dice, dice.sample(texts, count))
+    return _wish(dice, SEVERAL_DO, SEVERAL_SAY, "read_multiple_files", {"paths": values}, "That is what they say.", ps=text)
 
 
-def write(dice: Dice, world: World) -> Steps | None:
-    """A new file, or a whole new content."""
-    text, value = said(dice, joined(_some_folder(dice, world), _new_name(dice)))
-    spoken, body = content(dice)
-    return _one(WRITE, "write_file", {"path": value, "content": body}, "It is written.", dice, p=text, c=spoken)
+def write(dice: Dice, world: World) -> Wish | None:
+    """A new file, or a whole new content, perhaps none."""
+    path = joined(some_folder(dice, world), new_name(dice))
+    if dice.one_in(5) and (existing := some_text(dice, world)):
+        path = existing
+    text, value = said(dice, path)
+    if dice.one_in(12):
+        return _wish(dice, (), EMPTY, "write_file", {"path": value, "content": ""}, "It is empty.", p=text)
+    body = content(dice)
+    arguments = {"path": value, "content": body}
+    if "\n" in body and "`" not in body:
+        return _wish(dice, (), BLOCK, "write_file", arguments, "It is written.", p=text, c=body)
+    return _wish(dice, WRITE_DO, WRITE_SAY, "write_file", arguments, "It is written.", p=text, c=quoted(dice, body, 2))
 
 
-def edit(dice: Dice, world: World) -> Steps | None:
-    """One replacement."""
-    path = _some_file(dice, world)
-    line = path and _line(dice, world.files[path])
-    if not path or not line:
+def edit(dice: Dice, world: World) -> Wish | None:
+    """One replacement or two; or a piece that goes; perhaps only to look at what it would do."""
+    path = some_text(dice, world)
+    old = path and unique_piece(dice, world.files[path])
+    if not path or not old:
         return None
-    old = dice.choice([line, *[word for word in line.split() if len(word) > 3 and world.files[path].count(word) == 1]])
-    new = dice.choice([dice.choice(_THINGS), dice.choice(_NOUNS), dice.choice(_VALUES)])
-    (text, value), mark = said(dice, path), dice.choice(("", "", '"', "'"))
-    quoted = {"a": f"{mark}{old}{mark}", "b": f"{mark}{new}{mark}", "p": text}
+    (text, value), new = said(dice, path), replacement(dice)
+    often = dice.choice((1, 100))
+    spoken = {"a": quoted(dice, old, often), "b": quoted(dice, new, often), "p": text}
     arguments: JsonObject = {"path": value, "edits": [{"oldText": old, "newText": new}]}
-    if dice.one_in(6):
-        return _one(PREVIEW, "edit_file", {**arguments, "dryRun": True}, "That is the difference.", dice, **quoted)
-    return _one(EDIT, "edit_file", arguments, "Changed.", dice, **quoted)
+    way = dice.randrange(14)
+    if way < 2:
+        return _wish(dice, (), PREVIEW, "edit_file", {**arguments, "dryRun": True}, "That is the difference.", **spoken)
+    if way == 2:
+        arguments = {"path": value, "edits": [{"oldText": old, "newText": ""}]}
+        return _wish(dice, (), REMOVE, "edit_file", arguments, "It is gone.", **spoken)
+    second = unique_piece(dice, world.files[path])
+    if way == 3 and second and second not in old and old not in second and second not in new:
+        other = replacement(dice)
+        edits: JsonObject = {"path": value, "edits": [*arguments["edits"], {"oldText": second, "newText": other}]}
+        return _wish(
+            dice, (), EDIT_TWO, "edit_file", edits, "Both are changed.", **spoken, c=quoted(dice, second, often),
+            e=quoted(dice, other, often),
+        )  # fmt: skip
+    return _wish(dice, EDIT_DO, EDIT_SAY, "edit_file", arguments, "Changed.", **spoken)
 
 
-def mkdir(dice: Dice, world: World) -> Steps | None:
+def mkdir(dice: Dice, world: World) -> Wish | None:
     """A new folder, perhaps nested."""
-    name = dice.choice([dice.choice(WORDS.stems), dice.choice(WORDS.folders)])
-    text, value = said(dice, joined(dice.choice(["", "", *world.folders]), name))
-    return _one(MKDIR, "create_directory", {"path": value}, "The folder is there.", dice, d=text)
+    name = dice.choice([new_stem(dice), dice.choice(WORDS.folders)])
+    path = joined(dice.choice(["", "", *world.folders]), dice.choice([name, name, name, f"{name}/{new_stem(dice)}"]))
+    if path.split("/")[0] in world.files or path in world.files:
+        return None
+    text, value = spelled(dice, path)
+    return _wish(dice, MKDIR_DO, MKDIR_SAY, "create_directory", {"path": value}, "The folder is there.", d=text)
 
 
-def list_folder(dice: Dice, world: World) -> Steps | None:
+def list_folder(dice: Dice, world: World) -> Wish | None:
     """One level."""
-    text, value = place(dice, _some_folder(dice, world))
-    return _one(LIST, "list_directory", {"path": value}, "That is what is in it.", dice, d=text)
+    if dice.one_in(10):
+        return _wish(dice, (), LIST_HERE, "list_directory", {"path": "."}, "That is what is here.")
+    text, value = place(dice, some_folder(dice, world))
+    return _wish(dice, LIST_DO, LIST_SAY, "list_directory", {"path": value}, "That is what is in it.", d=text)
 
 
-def sizes(dice: Dice, world: World) -> Steps | None:
+def sizes(dice: Dice, world: World) -> Wish | None:
     """One level with sizes."""
-    text, value = place(dice, _some_folder(dice, world))
+    text, value = place(dice, some_folder(dice, world))
+    tool = "list_directory_with_sizes"
     if dice.one_in(2):
-        arguments = {"path": value, "sortBy": "size"}
-        return _one(BIGGEST, "list_directory_with_sizes", arguments, "The largest comes first.", dice, d=text)
-    return _one(SIZES, "list_directory_with_sizes", {"path": value}, "These are the sizes.", dice, d=text)
+        arguments: JsonObject = {"path": value, "sortBy": "size"}
+        return _wish(dice, BIGGEST_DO, BIGGEST_SAY, tool, arguments, "The largest comes first.", d=text)
+    return _wish(dice, SIZES_DO, SIZES_SAY, tool, {"path": value}, "These are the sizes.", d=text)
 
 
-def tree(dice: Dice, world: World) -> Steps | None:
+def tree(dice: Dice, world: World) -> Wish | None:
     """All levels, perhaps without some."""
-    text, value = place(dice, _some_folder(dice, world))
-    ask, arguments = dice.text(TREE, d=text), {"path": value}
-    if dice.one_in(5):
-        left_out = dice.choice(["node_modules", ".git", dice.choice(WORDS.folders), "*.log", "*.tmp", "dist"])
-        ask += dice.text(WITHOUT, x=left_out)
-        arguments = {"path": value, "excludePatterns": [left_out]}  # type: ignore[dict-item]
-    return [Ask(text=ask), Call(tool="directory_tree", arguments=arguments), Say(text="That is the whole tree.")]
+    text, value = place(dice, some_folder(dice, world))
+    wish = _wish(dice, TREE_DO, TREE_SAY, "directory_tree", {"path": value}, "That is the whole tree.", d=text)
+    if not dice.one_in(5):
+        return wish
+    left_out = dice.choice(["node_modules", ".git", dice.choice(WORDS.folders), "*.log", "*.tmp", "dist", invented(dice)])
+    tail = dice.text(WITHOUT, x=left_out)
+    whole = dice.choice((wish.sentence, wish.order or "")).rstrip("?")
+    sentence = f"{whole}{tail}" if tail.startswith(",") else f"{whole} {tail}"
+    arguments: JsonObject = {"path": value, "excludePatterns": [left_out]}
+    return Wish(None, sentence, Call(tool="directory_tree", arguments=arguments), wish.answer)
 
 
-def move(dice: Dice, world: World) -> Steps | None:
+def move(dice: Dice, world: World) -> Wish | None:
     """To another folder, or to a path given in full."""
     path = dice.choice(sorted(world.files))
-    others = [folder for folder in world.folders if folder != parent(path)]
+    others = [folder for folder in ["", *world.folders, *world.folders] if folder != parent(path)]
     if not others:
         return None
-    (text, value), folder = said(dice, path), dice.choice(others)
-    if dice.one_in(2):
-        target = joined(folder, dice.choice([base(path), _new_name(dice)]))
-        arguments = {"source": path, "destination": target}
-        return _one(MV, "move_file", arguments, "Moved.", dice, p=_quoted(dice, path), q=_quoted(dice, target))
-    into, goal = place(dice, folder)
-    return _one(MOVE, "move_file", {"source": value, "destination": joined(goal, base(path))}, "Moved.", dice, p=text, q=into)
+    folder = dice.choice(others)
+    if dice.one_in(4):
+        goal = joined(folder, dice.choice([base(path), new_name(dice)]))
+        if goal in world.files or goal in world.folders:
+            return None
+        arguments: JsonObject = {"source": path, "destination": goal}
+        return _wish(dice, (), MV, "move_file", arguments, "Moved.", p=quoted(dice, path), q=quoted(dice, goal))
+    (text, value), (into, goal) = said(dice, path), target(dice, folder)
+    if joined(folder, base(path)) in world.files or joined(folder, base(path)) in world.folders:
+        return None
+    arguments = {"source": value, "destination": joined(goal, base(path))}
+    return _wish(dice, MOVE_DO, MOVE_SAY, "move_file", arguments, "Moved.", p=text, q=into)
 
 
-def rename(dice: Dice, world: World) -> Steps | None:
-    """Another name in the same folder."""
-    path = dice.choice(sorted(world.files))
-    text, value = said(dice, path)
-    name = _new_name(dice, path.rpartition(".")[2] if "." in base(path) else "")
-    return _one(
-        RENAME, "move_file", {"source": value, "destination": joined(parent(value), name)}, "Renamed.", dice, p=text, n=name
-    )
+def rename(dice: Dice, world: World) -> Wish | None:
+    """Another name in the same folder, for a file or now and then for a folder."""
+    path = dice.choice([*sorted(world.files), *sorted(world.files), *world.folders])
+    (text, value), name = (said if path in world.files else spelled)(dice, path), new_stem(dice)
+    if path in world.files:
+        name = new_name(dice, path.rpartition(".")[2] if "." in base(path)[1:] else "")
+    if joined(parent(path), name) in (*world.files, *world.folders):
+        return None
+    arguments: JsonObject = {"source": value, "destination": joined(parent(value), name)}
+    return _wish(dice, RENAME_DO, RENAME_SAY, "move_file", arguments, "Renamed.", p=text, n=quoted(dice, name))
 
 
-def _extension(dice: Dice, world: World) -> str:
-    return dice.choice([base(path).rpartition(".")[2] for path in world.files if "." in base(path)[1:]] or ["txt"])
+def some_extension(dice: Dice, world: World) -> str:
+    """One of those in the tree, now and then another."""
+    there = [base(path).rpartition(".")[2] for path in world.files if "." in base(path)[1:]]
+    return dice.choice([*there, dice.choice(sorted(WORDS.kinds)) or "txt"])
 
 
-def find(dice: Dice, world: World) -> Steps | None:
+def find(dice: Dice, world: World) -> Wish | None:
     """By extension, by name, by a part of the name."""
-    way = dice.randrange(4)
-    if way == 0:
-        extension, (text, value) = _extension(dice, world), place(dice, _some_folder(dice, world))
-        arguments = {"path": value, "pattern": f"**/*.{extension}"}
-        return _one(FIND_EXT, "search_files", arguments, "These.", dice, e=dice.choice((f".{extension}", extension)), d=text)
-    if way == 1:
-        extension = _extension(dice, world)
-        arguments = {"path": ".", "pattern": f"**/*.{extension}"}
-        return _one(
-            FIND_EXT_ALL, "search_files", arguments, "These.", dice, e=dice.choice((f".{extension}", extension, f"*.{extension}"))
-        )
-    if way == 2:
-        name = base(dice.choice(sorted(world.files)))
-        return _one(FIND_NAME, "search_files", {"path": ".", "pattern": f"**/{name}"}, "There.", dice, n=_quoted(dice, name))
-    word = dice.choice(_NOUNS)
-    return _one(FIND_WORD, "search_files", {"path": ".", "pattern": f"**/*{word}*"}, "These.", dice, w=_quoted(dice, word))
+    return dice.choice((find_extension, find_extension, find_name, find_name, find_part))(dice, world)
 
 
-def info(dice: Dice, world: World) -> Steps | None:
+def find_extension(dice: Dice, world: World) -> Wish | None:
+    """All files of one kind, in a folder or everywhere."""
+    extension, (folder, value) = some_extension(dice, world), place(dice, some_folder(dice, world))
+    spoken = dice.choice((f".{extension}", f".{extension}", extension, f"*.{extension}"))
+    slots = {"e": spoken, "e0": extension}
+    if dice.one_in(2):
+        arguments: JsonObject = {"path": ".", "pattern": f"**/*.{extension}"}
+        return _wish(dice, FIND_ALL_DO, FIND_ALL_SAY, "search_files", arguments, "These.", **slots)
+    arguments = {"path": value, "pattern": f"**/*.{extension}"}
+    return _wish(dice, FIND_EXT_DO, FIND_EXT_SAY, "search_files", arguments, "These.", d=folder, **slots)
+
+
+def find_name(dice: Dice, world: World) -> Wish | None:
+    """One thing whose name is known, in a folder or everywhere; it may not be there."""
+    there = [base(path) for path in (*sorted(world.files), *world.folders) if is_searchable(base(path))]
+    name = dice.choice([*there, f"{invented(dice)}.txt"])
+    if not dice.one_in(3):
+        arguments: JsonObject = {"path": ".", "pattern": f"**/{name}"}
+        return _wish(dice, FIND_NAME_DO, FIND_NAME_SAY, "search_files", arguments, "There.", n=quoted(dice, name))
+    folder, value = place(dice, some_folder(dice, world))
+    arguments = {"path": value, "pattern": f"**/{name}"}
+    slots = {"n": quoted(dice, name), "d": folder}
+    return _wish(dice, FIND_NAME_IN_DO, FIND_NAME_IN_SAY, "search_files", arguments, "There.", **slots)
+
+
+def find_part(dice: Dice, world: World) -> Wish | None:
+    """What has a word in its name, or begins with it."""
+    starts = [base(path)[: dice.randint(3, 5)].strip() for path in sorted(world.files) if is_searchable(base(path))]
+    word = dice.choice([dice.choice(NOUNS), invented(dice), dice.choice([*starts, "plan"])])
+    slots = {"w": quoted(dice, word), "w0": word}
+    if dice.one_in(4):
+        arguments: JsonObject = {"path": ".", "pattern": f"**/{word}*"}
+        return _wish(dice, STARTS_DO, STARTS_SAY, "search_files", arguments, "These.", **slots)
+    arguments = {"path": ".", "pattern": f"**/*{word}*"}
+    return _wish(dice, FIND_WORD_DO, FIND_WORD_SAY, "search_files", arguments, "These.", **slots)
+
+
+def info(dice: Dice, world: World) -> Wish | None:
     """Metadata of one file or folder."""
-    text, value = said(dice, dice.choice([*sorted(world.files), *sorted(world.files), *world.folders]))
-    return _one(INFO, "get_file_info", {"path": value}, "That is what is known of it.", dice, p=text)
+    path, answer = dice.choice([*sorted(world.files), *sorted(world.files), *world.folders]), "That is what is known of it."
+    if path in world.files and dice.one_in(3):
+        text, value = said(dice, path)
+        return _wish(dice, INFO_SIZE_DO, INFO_SIZE_SAY, "get_file_info", {"path": value}, answer, p=text)
+    text, value = said(dice, path) if path in world.files else place(dice, path)
+    return _wish(dice, INFO_DO, INFO_SAY, "get_file_info", {"path": value}, answer, p=text)
 
 
-def allowed(dice: Dice, world: World) -> Steps | None:
+def allowed(dice: Dice, world: World) -> Wish | None:
     """The tool without parameters."""
-    return _one(ALLOWED, "list_allowed_directories", {}, "That is where I can work.", dice)
+    return _wish(dice, ALLOWED_DO, ALLOWED_SAY, "list_allowed_directories", {}, "That is where I can work.")
 
 
 def chat(dice: Dice, world: World) -> Steps | None:
     """Nothing to call."""
-    return [Ask(text=dice.text(CHAT)), Say(text="Gladly.")]
+    word = dice.choice([dice.choice(NOUNS), invented(dice)])
+    asked = dice.text(CHAT, n=quoted(dice, new_name(dice)), e=dice.choice(sorted(WORDS.kinds)) or "txt", w=word)
+    return [Ask(text=asked), Say(text="Gladly.")]
 
 
 def outside(dice: Dice, world: World) -> Steps | None:
     """Wanted, but no tool can do it."""
     text, _ = said(dice, dice.choice(sorted(world.files)))
-    asked = dice.text(OUTSIDE, p=text, s=dice.choice(_NOUNS), n=dice.randint(1, 12))
+    folder, _ = place(dice, some_folder(dice, world))
+    noun = dice.choice([dice.choice(NOUNS), invented(dice)])
+    asked = dice.text(OUTSIDE, p=text, d=folder, s=noun, n=dice.randint(1, 12))
     return [Ask(text=asked), Say(text="I have no tool for that.")]

@@ -138,6 +138,13 @@ def with_typo(dice: Dice, text: str, kept: Sequence[str]) -> str:
     return text[:at] + slip + text[at + taken :]
 
 
+def _texts(value: object) -> list[str]:
+    # Each as it stands: the text of a list would show its strings with escapes.
+    if isinstance(value, (dict, list)):
+        return [text for part in (value.values() if isinstance(value, dict) else value) for text in _texts(part)]
+    return [str(value)]
+
+
 @dataclass(frozen=True)
 class Scene:
     """One kind of episode: `write` gives its steps, or None where the world does not have what it needs."""
@@ -179,7 +186,7 @@ class Grammar:
         steps = scene.write(dice, world)
         if steps is None:
             return None
-        kept = [*world.files, *(str(value) for step in steps if isinstance(step, Call) for value in step.arguments.values())]
+        kept = [*world.files, *(text for step in steps if isinstance(step, Call) for text in _texts(step.arguments))]
         return Episode(
             source=self.name,
             kind=scene.kind,

@@ -12,8 +12,8 @@ import pytest
 from tests.fakes import CHATML
 from tests.trainer.conftest import talks
 from tests.trainer.rows_of import TOOLS
-from trainer.__main__ import Plan, jobs
 from trainer.episodes import write_rows
+from trainer.pipeline import Plan, jobs
 from trainer.profiles import PROFILES
 
 

@@ -1,0 +1,99 @@
+"""Arguments out of a schema alone: each construct gives values that satisfy it, and says them."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.shared.contracts.schemas import compiled_schema
+from services.shared.contracts.tools import JsonObject, Tool
+from trainer.grammars.mechanics import Dice, World
+from trainer.grammars.schema_values import Draft, Said, human, singular
+from trainer.grammars.schema_words import TRAIN
+
+CONSTRUCTS: dict[str, JsonObject] = {
+    "text": {"type": "string"},
+    "number": {"type": "number", "exclusiveMinimum": 3, "maximum": 4},
+    "bounded": {"type": "integer", "minimum": 2, "maximum": 2},
+    "nullable": {"type": ["null", "integer"]},
+    "alternatives": {"oneOf": [{"type": "null"}, {"type": "boolean"}]},
+    "all_of": {"allOf": [{"type": "string"}, {"enum": ["a", "b"]}]},
+    "reference": {"$ref": "#/$defs/kind"},
+    "constant": {"const": "v1"},
+    "date": {"type": "string", "format": "date"},
+    "moment": {"type": "string", "format": "date-time"},
+    "mail": {"type": "string", "format": "email"},
+    "home_page": {"type": "string", "format": "uri"},
+    "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
+    "nested": {"type": "object", "properties": {"deep": {"type": "integer"}}, "required": ["deep"]},
+    "people": {"type": "array", "items": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}},
+    "map": {"type": "object", "additionalProperties": {"type": "string"}},
+}
+
+
+def draft(dice: int, **properties: JsonObject) -> Draft:
+    schema = {"properties": properties, "required": list(properties), "$defs": {"kind": {"enum": ["in_progress", "done"]}}}
+    world = World({"docs/a.txt": ""})
+    return Draft(Dice(dice), TRAIN.values, world, Tool(name="do_it", parameters={"type": "object", **schema}))
+
+
+@pytest.mark.parametrize("construct", CONSTRUCTS)
+def test_values_satisfy_the_schema_and_are_said(construct: str) -> None:
+    for seed in range(20):
+        one = draft(seed, **{construct: CONSTRUCTS[construct]})
+        arguments = one.arguments()
+        assert compiled_schema(one.tool).is_valid(arguments), arguments
+        values = [value for part in one.said if part for value in part.values]
+        assert all(str(value) in str(arguments) for value in values)
+        assert bool(values) == (construct not in ("constant", "map"))
+
+
+def test_labels_are_those_a_person_would_use() -> None:
+    one = draft(0, nested=CONSTRUCTS["nested"], entityType=CONSTRUCTS["text"], tags={**CONSTRUCTS["items"], "maxItems": 3})
+    one.arguments()
+    assert [part.label for part in one.said if part] == ["nested deep", "entity type", "tags"]
+
+
+def test_a_default_is_not_repeated() -> None:
+    one = draft(3, mode={"enum": ["a", "b"], "default": "a"}, dry={"type": "boolean", "default": True})
+    assert one.arguments() == {"mode": "b", "dry": False}
+    assert one.said == [Said("mode", ("b",)), Said("dry", (False,))]
+
+
+def test_what_was_named_before_is_taken_and_nothing_beyond_it() -> None:
+    one = draft(5, people=CONSTRUCTS["people"])
+    one.known, one.subject = ["Rex"], frozenset({"name"})
+    assert one.arguments() == {"people": [{"name": "Rex"}]}
+    assert one.taken == 1
+
+
+def test_paths_are_those_of_the_world() -> None:
+    assert draft(0, file_path={"type": "string"}).arguments() == {"file_path": "docs/a.txt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("entityType", "entity type"),
+        ("user_id", "user id"),
+        ("HTTPServer", "http server"),
+        ("sort-by", "sort by"),
+        ("x2y", "x2y"),
+    ],
+)
+def test_identifiers_are_said_as_words(name: str, said: str) -> None:
+    assert human(name) == said
+
+
+@pytest.mark.parametrize(
+    ("many", "one"),
+    [
+        ("entities", "entity"),
+        ("boxes", "box"),
+        ("sizes", "size"),
+        ("status", "status"),
+        ("address", "address"),
+        ("notes", "note"),
+    ],
+)
+def test_plurals_lose_their_ending(many: str, one: str) -> None:
+    assert singular(many) == one

@@ -1,0 +1,204 @@
+"""All steps in order, none of them twice: what has left its result behind is taken as done."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from services.shared.contracts.prompts import answer_label
+from services.shared.contracts.tools import JsonObject, Tool, sha256_of
+from trainer.dataset import REPORT, write_dataset
+from trainer.episodes import read_rows, write_rows
+from trainer.evaluate import Prompts, select_all, write_all
+from trainer.figures import Outcome, figures, read_outcomes
+from trainer.profiles import Profile
+from trainer.publish import Origin, Trained, publish, roles_of, serving, verdict
+from trainer.queries import EPISODES, HELDOUT, write_queries
+from trainer.report import TOO_LONG, table, write_report
+from trainer.rows import Decision, TrainRow, arguments_row, balanced, decisions, merged, selection_row
+from trainer.teacher import teach
+from trainer.teacher_client import TeacherSettings
+from trainer.timings import timed
+from trainer.training import Job, load_base, train, wearing
+from trainer.trajectories import TRAJECTORIES, Trajectory, write_trajectories
+
+HELDOUT_TRAJECTORIES = "heldout_trajectories.jsonl"
+
+Tick = Callable[[int, int], None]
+# Shows a step by name; the step tells how far it is.
+Bar = Callable[[str], AbstractContextManager[Tick]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train from, with what, and where the work is kept. `teacher`: a larger model brings the training conversations.
+
+    `evaluated` is the number of held-out conversations. `activation` are the tokens from which activated LoRA acts.
+    """
+
+    toolset: str
+    tools: Sequence[Tool]
+    toolsets_dir: Path
+    model_dir: Path
+    work: Path
+    profile: Profile
+    seed: int
+    activation: Sequence[int] | None = None
+    joint: bool = False
+    teacher: bool = False
+    evaluated: int = 150
+
+    @property
+    def prompts(self) -> Prompts:
+        """How decisions are put to the model."""
+        return Prompts.load(self.model_dir, self.tools, self.profile.prompt_profile, self.activation)
+
+
+def run(plan: Plan, store: Path, bar: Bar, *, force: bool) -> str:
+    """The whole pipeline; the figures, and what serves now.
+
+    Raises:
+        GateRefused, TrainingFailed, TeacherDown, AgentFluxError, LookupError, RuntimeError, OSError: as names and messages say.
+    """
+    plan.work.mkdir(parents=True, exist_ok=True)
+    prepare(plan, bar)
+    base = load_base(plan.model_dir, "cuda" if torch.cuda.is_available() else "cpu")
+    trained = train_all(plan, base, bar)
+    note = f"python -m trainer --seed {plan.seed}"
+    origin = Origin(plan.toolset, plan.tools, plan.model_dir, plan.profile.prompt_profile, plan.seed, activation=plan.activation)
+    numbers = evaluate(plan, base, trained, origin, store, bar)
+    release = publish(trained, origin, numbers, store, force=force, note=note)
+    return f"{table(numbers)}\nrelease {release.number} of {plan.toolset}: {', '.join(release.adapters.names)}\n"
+
+
+def prepare(plan: Plan, bar: Bar) -> None:
+    """Steps 1 to 3, up to train.jsonl."""
+    work = plan.work
+    if not (work / HELDOUT).exists():
+        with timed(work, "queries"):
+            counts = {"count": 0 if plan.teacher else plan.profile.episodes, "heldout": plan.profile.heldout}
+            write_queries(plan.toolset, work, **counts, seed=plan.seed, tools=plan.tools)
+    if plan.teacher and not (work / TRAJECTORIES).exists():
+        with timed(work, "teacher"), bar("teacher"):
+            per_tool = max(1, plan.profile.episodes // (len(plan.tools) + 1))
+            asyncio.run(teach(plan.toolset, plan.toolsets_dir, work, TeacherSettings(), per_tool=per_tool, seed=plan.seed))
+    if not (work / HELDOUT_TRAJECTORIES).exists():
+        files = {HELDOUT: HELDOUT_TRAJECTORIES} | ({} if plan.teacher else {EPISODES: TRAJECTORIES})
+        with timed(work, "trajectories"), bar("trajectories") as tick:
+            sources = {work / source: work / target for source, target in files.items()}
+            asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, sources, tick))
+    if not (work / REPORT).exists():
+        with timed(work, "dataset"):
+            write_dataset(work / TRAJECTORIES, work / HELDOUT_TRAJECTORIES, work, seed=plan.seed)
+
+
+def jobs(plan: Plan) -> list[Job]:
+    """Which adapters to train, each with its rows. Rows that are too long are counted in too_long.json.
+
+    Raises:
+        LookupError: nothing is left to learn from.
+    """
+    how, found = plan.prompts, decisions_of(plan.work / "train.jsonl", plan.tools)
+    selections = [selection_row(how.renderer, one, how.tools, how.profile) for one in balanced(found)]
+    written = [row for one in found if (row := arguments_row(how.renderer, how.tokenizer, one, how.tools, how.profile))]
+    short = [row for row in (*selections, *written) if len(row.ids) <= plan.profile.max_tokens]
+    all_rows, kept = (Counter(row.role for row in rows) for rows in ((*selections, *written), short))
+    (plan.work / TOO_LONG).write_text(json.dumps(dict(all_rows - kept)) + "\n")
+    selections, written = ([row for row in short if row.role == role] for role in ("selection", "arguments"))
+    if not selections:
+        raise LookupError(f"no row in {plan.work} teaches a selection; {plan.work / REPORT} says what was dropped, and why")
+    if plan.joint:
+        return [Job("joint", "joint", None, _rows(plan, short))]
+    writers = [Job("joint", "joint", None, _rows(plan, written))] if written else []
+    if plan.profile.argument_adapters == "per_tool":
+        by_tool = {tool.name: [row for row in written if row.label == tool.name] for tool in plan.tools}
+        writers = [Job(name, "arguments", name, _rows(plan, rows)) for name, rows in by_tool.items() if rows]
+    return [Job("select", "selector", None, _rows(plan, selections)), *writers]
+
+
+def _rows(plan: Plan, rows: Sequence[TrainRow]) -> list[TrainRow]:
+    # An activated adapter acts on one turn only, so there each turn stays a row of its own.
+    return list(rows) if plan.activation else merged(rows)
+
+
+def decisions_of(path: Path, tools: Sequence[Tool], count: int | None = None) -> list[Decision]:
+    """Every decision of the first `count` trajectories of a file."""
+    rows = list(read_rows(path, Trajectory))[:count]
+    return [found for row in rows for found in decisions(row.id, row.kind, row.messages, tools, row.failed)]
+
+
+def train_all(plan: Plan, base: Any, bar: Bar) -> list[Trained]:
+    """Step 4: every adapter over the one base."""
+    trained = []
+    for job in jobs(plan):
+        with timed(plan.work, f"train {job.alias}") as timing, bar(f"train {job.alias}") as tick:
+
+            def shown(step: int, steps: int, _: float, tick: Tick = tick) -> None:
+                tick(step, steps)
+
+            folder = train(base, job, plan.profile, plan.work, seed=plan.seed, activation=plan.activation, tick=shown)
+            timing.tokens = sum(len(row.ids) for row in job.rows) * plan.profile.epochs
+        trained.append(Trained(folder, job.role, job.tool, plan.profile.rank, job.data_sha256))
+    return trained
+
+
+def evaluate(plan: Plan, base: Any, trained: Sequence[Trained], origin: Origin, store: Path, bar: Bar) -> JsonObject:
+    """Step 5: the base model, the adapters that serve now, and the new ones, on the same held-out decisions."""
+    found = decisions_of(plan.work / HELDOUT_TRAJECTORIES, plan.tools, plan.evaluated)
+    before = _outcomes(plan, base, [], None, found, "base", bar)
+    after = _outcomes(plan, base, trained, plan.activation, found, "new", bar)
+    known = serving(origin, store)
+    published = None
+    if known:
+        who = f"published_{sha256_of([one.folder.name for one in known.adapters])[:8]}"
+        published = _outcomes(plan, base, known.adapters, known.activation, found, who, bar)
+    answer = answer_label(plan.tools)
+    numbers = figures(after, before, answer, published=published, tools=[tool.name for tool in plan.tools])
+    write_report(plan.work, f"Adapters of {plan.toolset}", answer, numbers, after, verdict(numbers, roles_of(trained)))
+    return numbers
+
+
+def _outcomes(
+    plan: Plan,
+    base: Any,
+    adapters: Sequence[Trained],
+    activation: Sequence[int] | None,
+    found: Sequence[Decision],
+    who: str,
+    bar: Bar,
+) -> list[Outcome]:
+    path = plan.work / f"outcomes_{who}.jsonl"
+    if path.exists() and len(known := read_outcomes(path)) == len(found):
+        return known
+    how = replace(plan.prompts, activation=activation)
+    with timed(plan.work, f"evaluate {who}"):
+        with bar(f"selection, {who}") as tick, wearing(base, _folder(adapters, "selector")) as model:
+            outcomes = select_all(model, how, found, tick)
+        for tools, folder in _writers(plan, adapters):
+            mine = [i for i, decision in enumerate(found) if decision.label in tools]
+            with bar(f"arguments, {who}") as tick, wearing(base, folder) as model:
+                written = write_all(model, how, [outcomes[i] for i in mine], [found[i] for i in mine], tick)
+            for i, outcome in zip(mine, written, strict=True):
+                outcomes[i] = outcome
+    write_rows(path, outcomes)
+    return outcomes
+
+
+def _folder(trained: Sequence[Trained], role: str) -> Path | None:
+    return next((adapter.folder for adapter in trained if adapter.role in (role, "joint")), None)
+
+
+def _writers(plan: Plan, trained: Sequence[Trained]) -> list[tuple[set[str], Path | None]]:
+    """Which adapter writes the arguments of which tools."""
+    own = [({adapter.tool}, adapter.folder) for adapter in trained if adapter.tool]
+    rest = {tool.name for tool in plan.tools} - {tool for tools, _ in own for tool in tools}
+    joint = next((adapter.folder for adapter in trained if adapter.role == "joint"), None)
+    return [*own, (rest, joint)]
