@@ -33,7 +33,7 @@ from trainer.episodes import Ask, Call, Episode, read_rows, write_rows
 from trainer.grammars.mechanics import MEDIA
 
 TRAJECTORIES = "trajectories.jsonl"
-START_S = 30.0
+START_S = 120.0
 CALL_S = 30.0
 
 # The smallest picture that any viewer opens; what a medium shows does not matter to who chooses the tool.
@@ -103,7 +103,8 @@ def lay_out(episode: Episode, workspace: Path) -> None:
     """Makes `workspace` hold the files and folders of the episode and nothing else."""
     # What ran before may have moved anything; the folder itself stays, for a server has it open.
     for path in workspace.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        # The sandbox's probe of itself may come and go meanwhile.
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for folder in episode.folders:
         (workspace / folder).mkdir(parents=True, exist_ok=True)
     for name, text in episode.files.items():

@@ -44,7 +44,7 @@ async def test_one_request_from_the_question_to_the_answer(deployment: Deploymen
     call = choice.message.tool_calls[0]
     assert call.type == "function"
     assert call.id.startswith("call_")
-    assert call.function.name == "read_file"
+    assert call.function.name == "read_text_file"
     arguments = json.loads(call.function.arguments)
     assert arguments["path"] == "README.txt"
 
@@ -54,7 +54,8 @@ async def test_one_request_from_the_question_to_the_answer(deployment: Deploymen
     assert vote["toolset"] == "filesystem"
     assert vote["strategy"] == "exact"
     assert 0 < vote["margin"] <= 1
-    assert vote["probabilities"]["read_file"] == max(vote["probabilities"].values())
+    assert vote["adapter"].startswith("filesystem.select--")
+    assert vote["probabilities"][call.function.name] == max(vote["probabilities"].values())
 
     # The usage is that of both stages.
     assert reply.usage
@@ -100,5 +101,5 @@ def test_streamed_and_whole_replies_say_the_same(deployment: Deployment, client:
 
 
 def test_what_make_up_showed(deployment: Deployment) -> None:
-    for part in ("read_file", "margin", '{"path": "README.txt"', "result", deployment.base_url, "curl", "logs", "make down"):
+    for part in ("read_text_file", "margin", '{"path": "README.txt"', "result", deployment.base_url, "curl", "logs", "make down"):
         assert part in deployment.shown

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Iterator
 from types import ModuleType
 
+from trainer import grammars
 from trainer.episodes import Ask, Call
-from trainer.grammars import filesystem_heldout, filesystem_train, filesystem_train_single
+from trainer.grammars import filesystem_heldout, filesystem_train_single
 from trainer.grammars.mechanics import alternatives
 from trainer.queries import grammar
 
@@ -24,7 +27,8 @@ def templates(*modules: ModuleType) -> Iterator[str]:
                         yield from alternatives(template)
 
 
-TRAIN = set(templates(filesystem_train, filesystem_train_single))
+_TRAIN_MODULES = [m.name for m in pkgutil.iter_modules(grammars.__path__) if m.name.startswith("filesystem_train")]
+TRAIN = set(templates(*(importlib.import_module(f"{grammars.__name__}.{name}") for name in _TRAIN_MODULES)))
 HELDOUT = set(templates(filesystem_heldout))
 
 
