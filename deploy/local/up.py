@@ -133,20 +133,26 @@ def _wait_until_ready(settings: LocalSettings, progress: Progress) -> None:
 def _checks(settings: LocalSettings) -> dict[str, str]:
     """What each service says of itself; the gateway's own door comes last, because it answers for all."""
     checks: dict[str, str] = {}
-    engine = _get_json(f"http://127.0.0.1:{settings.port('engine')}/readyz")
-    if engine is not None:
-        checks["engine"] = next((says for says in engine["checks"].values() if says != "ok"), "ok")
+    # Of those behind it the gateway only knows that they answer: adapters may still have to be warmed.
+    for name in ("engine", "selector", "arguments"):
+        own = _get_json(f"http://127.0.0.1:{settings.port(name)}/readyz")
+        if own is not None:
+            checks[name] = next((_plainly(says) for says in own["checks"].values() if says != "ok"), "ok")
     gateway = _get_json(f"http://127.0.0.1:{settings.port('gateway')}/readyz")
     if gateway is None:
         return {**checks, "gateway": "starting"}
     for name, says in gateway["checks"].items():
         if checks.get(name, "ok") == "ok":
-            # Before a service listens there is nothing wrong with it yet; `up` watches whether its process lives.
-            checks[name] = "starting" if "cannot be reached" in says else says
+            checks[name] = _plainly(says)
     callcache = _get_json(f"http://127.0.0.1:{settings.port('callcache')}/readyz")
     if callcache is not None:
         checks["valkey"] = next((says for says in callcache["checks"].values() if says != "ok"), "ok")
     return {**checks, "gateway": "ok"}
+
+
+def _plainly(says: str) -> str:
+    # Before a service listens there is nothing wrong with it yet; `up` watches whether its process lives.
+    return "starting" if "cannot be reached" in says else says
 
 
 def _get_json(url: str) -> dict[str, dict[str, str]] | None:

@@ -101,5 +101,15 @@ def test_streamed_and_whole_replies_say_the_same(deployment: Deployment, client:
 
 
 def test_what_make_up_showed(deployment: Deployment) -> None:
-    for part in ("read_text_file", "margin", '{"path": "README.txt"', "result", deployment.base_url, "curl", "logs", "make down"):
+    for part in (
+        "filesystem.select--",
+        "read_text_file",
+        "margin",
+        '{"path": "README.txt"',
+        "result",
+        deployment.base_url,
+        "curl",
+        "logs",
+        "make down",
+    ):
         assert part in deployment.shown
