@@ -79,9 +79,13 @@ class Pipeline:
     def _arguments_request(
         self, request: ChatRequest, toolset: ToolsetRef | None, messages: list[JsonObject], tool: str, release: int | None
     ) -> ArgumentsRequest:
+        tools = request.tools
+        if toolset:
+            # Only the chosen tool's schema is enforced.
+            tools = [self.catalogue.in_order(toolset, each) if each.name == tool else each for each in tools]
         return ArgumentsRequest(
             tool=tool,
-            tools=self.catalogue.in_order(toolset, request.tools) if toolset else request.tools,
+            tools=tools,
             # Whoever voted on the base model gets its arguments from there, too, also when a release has appeared in between.
             toolset=toolset if release is not None else None,
             release=release,

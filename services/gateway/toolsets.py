@@ -72,14 +72,14 @@ class Catalogue:
         found = min(fitting, key=lambda toolset: len(toolset.tools))
         return ToolsetRef(name=found.name, digest=found.digest, tools=[tool.name for tool in found.tools])
 
-    def in_order(self, toolset: ToolsetRef, tools: Sequence[Tool]) -> list[Tool]:
-        """`tools` of `toolset`, their parameters in the order of the registered schemas.
+    def in_order(self, toolset: ToolsetRef, tool: Tool) -> Tool:
+        """A tool of `toolset`, its parameters in the order of the registered schema.
 
         Arguments are constrained to the order of the schema, and adapters have learned one; JSON libraries and frameworks on
         the way to us sort keys as they like.
         """
-        registered = {tool.name: tool.parameters for tool in self.toolsets[toolset.name].tools}
-        return [tool.model_copy(update={"parameters": _in_order_of(registered[tool.name], tool.parameters)}) for tool in tools]
+        registered = next(each for each in self.toolsets[toolset.name].tools if each.name == tool.name)
+        return tool.model_copy(update={"parameters": _in_order_of(registered.parameters, tool.parameters)})
 
 
 def _in_order_of(model: Any, schema: Any) -> Any:

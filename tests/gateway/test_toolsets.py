@@ -67,7 +67,7 @@ def test_parameters_get_the_registered_order_on_every_level_and_keep_what_the_cl
     sent = tool("edit_file", dryRun={"type": "boolean"}, edits=edits, path={"type": "string"})
     toolset = known.toolset_of([sent, LIST])
     assert toolset is not None
-    first, second = known.in_order(toolset, [sent, LIST])
+    first, second = (known.in_order(toolset, one) for one in (sent, LIST))
     assert list(first.parameters["properties"]) == ["path", "edits", "dryRun"]
     assert list(first.parameters["properties"]["edits"]["items"]["properties"]) == ["oldText", "newText"]
     assert (first, second) == (sent, LIST)
