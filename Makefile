@@ -6,7 +6,7 @@ TOOLSET ?= filesystem
 PROFILE ?= small
 STORE ?= .run/adapters
 
-.PHONY: help setup dev up down status ask train check test bench bench-engine proto lock clean
+.PHONY: help setup dev up down status ask train check test bench bench-engine bench-gateway proto lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,12 +47,16 @@ bench: ## Measure turns on the running deployment
 bench-engine: dev ## Measure the engine: LoRA kernels, votes, agent steps, activated LoRA, placement (20 minutes; stop the deployment first)
 	$(PYTHON_IN_VENV) -m tests.bench.engine
 
+bench-gateway: dev ## Measure what the gateway adds, beside peers (15 minutes; nothing else may run): ARGS="--rounds 3 --no-peers"
+	$(PYTHON_IN_VENV) -m tests.bench.gateway $(ARGS)
+
 proto: dev ## Generate services/shared/pb from proto/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON_IN_VENV) -m grpc_tools.protoc -I services/shared/pb=proto \
 	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. services/shared/pb/toolrunner/v1/toolrunner.proto
 
-lock: dev ## Resolve deploy/requirements/*.txt anew
+lock: dev ## Resolve deploy/requirements/*.txt and tests/clients/requirements anew
 	@bash deploy/requirements/lock.sh
+	@bash tests/clients/lock.sh
 
 clean: down ## Remove everything that was made here
 	rm -rf .run .venv build deploy/toolsets/*/node_modules

@@ -72,7 +72,7 @@ def build(rows: Iterable[Trajectory], heldout: Sequence[Trajectory], *, seed: in
             flaw = "duplicate", f"asks and does the same as {twin}"
         drops += [_drop(row, *flaw)] if flaw else []
         kept += [] if flaw else [row]
-    found = clusters([_asked(row) for row in (*heldout, *kept)])
+    found = clusters([asked(row) for row in (*heldout, *kept)])
     reserved = set(found[: len(heldout)])
     safe: list[tuple[int, Trajectory]] = []
     for cluster, row in zip(found[len(heldout) :], kept, strict=True):
@@ -102,12 +102,13 @@ def _split(rows: Sequence[tuple[int, Trajectory]], seed: int) -> dict[str, list[
     return parts
 
 
-def _asked(row: Trajectory) -> str:
+def asked(row: Trajectory) -> str:
+    """What the user says in it, without what a copy may differ in."""
     return " / ".join(normal(str(message["content"])) for message in row.messages if message["role"] == "user")
 
 
 def _key(row: Trajectory) -> str:
-    return sha256_of([_asked(row), [call["function"] for call in calls_of(row)]])
+    return sha256_of([asked(row), [call["function"] for call in calls_of(row)]])
 
 
 def _drop(row: Trajectory, rule: str, reason: str) -> Drop:

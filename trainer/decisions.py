@@ -1,7 +1,9 @@
 """Logged decisions, one line per request that was answered, and the conversations that they are parts of.
 
-{"time": …, "request": {"messages": […], "tools": […]}, "response": {"choices": [{"message": {…}}]},
+{"time": …, "response_id": …, "request": {"messages": […], "tools": […]}, "response": {"choices": [{"message": {…}}]},
  "toolset": "filesystem", "feedback": {"correct": true} or null}
+
+Feedback that came later has lines of its own: {"response_id": …, "call_id": … or null, "correct": true}; the last one counts.
 """
 
 from __future__ import annotations
@@ -41,9 +43,18 @@ class Feedback(BaseModel):
     correct: bool
 
 
+class Judgement(BaseModel):
+    """One line of feedback: of a call, where the response has several."""
+
+    response_id: str
+    call_id: str | None = None
+    correct: bool
+
+
 class Record(BaseModel):
     """One line of the log."""
 
+    response_id: str = ""
     request: Request
     response: Response
     toolset: str = ""
@@ -102,6 +113,20 @@ def conversations(records: Sequence[Record], counts: Imported) -> Iterator[Conve
         if messages:
             yield Conversation(messages, records[number].request.tools)
         counts.unfinished += not messages
+
+
+def judged(records: Sequence[Record], judgements: Sequence[Judgement]) -> list[Record]:
+    """The records with the feedback that came later, in its order; one wrong call makes a response wrong."""
+    latest = {(each.response_id, each.call_id): each.correct for each in judgements}
+    verdicts: dict[str, bool] = {}
+    for (response_id, _), correct in latest.items():
+        verdicts[response_id] = verdicts.get(response_id, True) and correct
+    return [
+        record.model_copy(update={"feedback": Feedback(correct=verdicts[record.response_id])})
+        if record.response_id in verdicts
+        else record
+        for record in records
+    ]
 
 
 def _prefixes(record: Record, whole: Sequence[JsonObject]) -> list[str]:

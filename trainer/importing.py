@@ -1,7 +1,7 @@
 """Trajectories of others: rows of the AgentFlux reference implementation, or decisions that were logged in live traffic.
 
     python -m trainer.importing --rows theirs.jsonl --out build/train/filesystem/trajectories.jsonl
-    python -m trainer.importing --format decisions --toolset filesystem --rows traffic.jsonl --out trajectories.jsonl
+    python -m trainer.importing --format decisions --toolset filesystem --rows decision-log/ --out trajectories.jsonl
 
 A row of AgentFlux is {model, messages, tools}; its teachers leave many defects. What can be told without guessing is put right
 (arguments as objects, calls without ids); everything else stays as it is, and the gates of the dataset step judge it.
@@ -14,13 +14,17 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
+from services.shared.contracts.redaction import Redactor
 from services.shared.contracts.tools import JsonObject, sha256_of
-from trainer.decisions import Imported, Record, conversations
+from trainer.decisions import Imported, Judgement, Record, conversations, judged
 from trainer.episodes import write_rows
-from trainer.redaction import Redactor
 from trainer.trajectories import Trajectory
+
+Row = TypeVar("Row", bound=BaseModel)
 
 # How tools and their inference engine report a failure; there is no flag for it.
 _FAILURES = ("error:", "enoent", "eacces", "eisdir", "access denied", "mcp error", "inference engine error")
@@ -37,18 +41,14 @@ def imported(path: Path) -> Iterator[Trajectory | str]:
 
 
 def imported_decisions(path: Path, toolset: str | None = None) -> Imported:
-    """The conversations in a log of live traffic, of one toolset or of all, without secrets and without what was judged wrong."""
-    result, records = Imported(), []
-    for where, line in _lines(path):
-        try:
-            record = Record.model_validate_json(line)
-        except ValueError as error:
-            # pydantic would quote the input, and this is not redacted yet.
-            result.problems.append(f"{where}: {type(error).__name__}")
-            continue
-        if toolset in (None, record.toolset):
-            records.append(record)
-    for conversation in conversations(records, result):
+    """The conversations in a log of live traffic, of one toolset or of all, without secrets and without what was judged wrong.
+
+    `path` is one file, or the folder of a gateway's decision log, feedback included.
+    """
+    result = Imported()
+    records = [each for each in _read(path, "decisions", Record, result) if toolset in (None, each.toolset)]
+    judgements = list(_read(path, "feedback", Judgement, result)) if path.is_dir() else []
+    for conversation in conversations(judged(records, judgements), result):
         redactor = Redactor()
         row = redactor.redacted({"messages": conversation.messages, "tools": conversation.tools})
         try:
@@ -58,6 +58,17 @@ def imported_decisions(path: Path, toolset: str | None = None) -> Imported:
             continue
         result.redacted += redactor.found
     return result
+
+
+def _read(path: Path, name: str, shape: type[Row], result: Imported) -> Iterator[Row]:
+    # Names begin with the time, and so does the order of feedback.
+    for file in sorted(path.glob(f"{name}-*.jsonl")) if path.is_dir() else [path]:
+        for where, line in _lines(file):
+            try:
+                yield shape.model_validate_json(line)
+            except ValueError as error:
+                # pydantic would quote the input, and this is not redacted yet.
+                result.problems.append(f"{where}: {type(error).__name__}")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:

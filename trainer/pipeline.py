@@ -153,20 +153,20 @@ def train_all(plan: Plan, base: Any, bar: Bar) -> list[Trained]:
 def evaluate(plan: Plan, base: Any, trained: Sequence[Trained], origin: Origin, store: Path, bar: Bar) -> JsonObject:
     """Step 5: the base model, the adapters that serve now, and the new ones, on the same held-out decisions."""
     found = decisions_of(plan.work / HELDOUT_TRAJECTORIES, plan.tools, plan.evaluated)
-    before = _outcomes(plan, base, [], None, found, "base", bar)
-    after = _outcomes(plan, base, trained, plan.activation, found, "new", bar)
+    before = outcomes_on(plan, base, [], None, found, "base", bar)
+    after = outcomes_on(plan, base, trained, plan.activation, found, "new", bar)
     known = serving(origin, store)
     published = None
     if known:
         who = f"published_{sha256_of([one.folder.name for one in known.adapters])[:8]}"
-        published = _outcomes(plan, base, known.adapters, known.activation, found, who, bar)
+        published = outcomes_on(plan, base, known.adapters, known.activation, found, who, bar)
     answer = answer_label(plan.tools)
     numbers = figures(after, before, answer, published=published, tools=[tool.name for tool in plan.tools])
     write_report(plan.work, f"Adapters of {plan.toolset}", answer, numbers, after, verdict(numbers, roles_of(trained)))
     return numbers
 
 
-def _outcomes(
+def outcomes_on(
     plan: Plan,
     base: Any,
     adapters: Sequence[Trained],
@@ -175,6 +175,7 @@ def _outcomes(
     who: str,
     bar: Bar,
 ) -> list[Outcome]:
+    """What the base model with `adapters` (none: alone) decides on these decisions; kept in the work folder under `who`."""
     path = plan.work / f"outcomes_{who}.jsonl"
     if path.exists() and len(known := read_outcomes(path)) == len(found):
         return known

@@ -99,6 +99,7 @@ def _environments(settings: LocalSettings) -> dict[str, dict[str, str]]:
     store = {"ADAPTER_STORE": str(settings.store)}
     model = {"ENGINE_URL": engine, "MODEL_DIR": str(settings.model), "BASE_MODEL": settings.base_model, **store}
     toolsets = str(REPOSITORY / "deploy" / "toolsets")
+    redis = {"REDIS_URL": settings.redis_url or f"redis://127.0.0.1:{settings.port('valkey')}/0"}
     return {
         "engine": {"VLLM_URL": engine, "MODEL_DIR": str(settings.model), "SERVED_MODEL_NAME": settings.base_model, **store},
         "sandbox": {
@@ -106,10 +107,12 @@ def _environments(settings: LocalSettings) -> dict[str, dict[str, str]]:
             "WORKSPACE_DIR": str(settings.workspace_dir),
             "METRICS_PORT": str(settings.port("sandbox-metrics")),
         },
-        "callcache": {"REDIS_URL": settings.redis_url or f"redis://127.0.0.1:{settings.port('valkey')}/0"},
+        "callcache": redis,
         "selector": {**model, "ANSWER_THRESHOLD": str(UNTRAINED_ANSWER_THRESHOLD)} if settings.model_dir is None else model,
         "arguments": model,
         "gateway": {
+            **redis,
+            **store,
             "ENGINE_URL": engine,
             "BASE_MODEL": settings.base_model,
             "TOOLSETS_DIR": toolsets,
@@ -129,7 +132,8 @@ def _service(settings: LocalSettings, name: str, env: dict[str, str]) -> Process
 
 
 def _valkey(settings: LocalSettings, binary: Path) -> Process:
-    # What is in it may be lost: it holds the calls of open conversations. So nothing is written to disk, and it may not grow.
+    # What is in it may be lost: it holds the calls and the stored responses of open conversations. So nothing is written to
+    # disk, and it may not grow.
     options = {
         "--port": str(settings.port("valkey")), "--bind": "127.0.0.1", "--save": "", "--appendonly": "no",
         "--maxmemory": "256mb", "--maxmemory-policy": "allkeys-lru", "--dir": str(settings.run_dir.absolute()),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from services.shared.contracts.arguments import GeneratedArguments
 from services.shared.contracts.selection import Selection
 from services.shared.contracts.tools import JsonObject
+
+Purpose = Literal["answer", "low_margin"]
 
 
 @dataclass(frozen=True)
@@ -53,4 +56,17 @@ class Stopped:
     text: str
 
 
-Event = Selected | CallOpened | CallWritten | Answered | AnswerChunk | Stopped
+@dataclass(frozen=True)
+class Outside:
+    """An upstream was asked; with a `failure` (the code of an error) the local models answered in its place."""
+
+    upstream: str
+    purpose: Purpose
+    failure: str | None = None
+
+    def told(self) -> JsonObject:
+        """As headers and the decision log have it."""
+        return {"upstream": self.upstream, "for": self.purpose, "failure": self.failure}
+
+
+Event = Selected | CallOpened | CallWritten | Answered | AnswerChunk | Outside | Stopped

@@ -10,8 +10,11 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.shared.contracts.calls import Ladder, MadeCall, Standing
+from services.shared.contracts.calls import Ladder, MadeCall, Standing, Step
 from services.shared.contracts.tools import JsonObject, sha256_of
+
+# Calls that take turns without end: two that undo each other, or a round of looking at the same few things.
+LONGEST_CYCLE = 4
 
 OUR_CALL_ID = re.compile("call_[0-9a-f]{24}")
 
@@ -38,16 +41,30 @@ def made_calls(messages: Sequence[JsonObject]) -> list[MadeCall]:
 
 
 def own_standings(calls: Sequence[MadeCall], ladder: Ladder) -> list[Standing]:
-    """The standings that this request's own history proves, without anybody's memory."""
+    """The standings that this request's own history proves, without anybody's memory.
+
+    A call climbs the ladder by its own repeats; calls that go round in a short cycle are warned of before that.
+    """
     runs: dict[str, tuple[str, int, str]] = {}
+    known: set[tuple[str, str]] = set()
+    # The calls at the end that brought nothing new: each was made before, with the same result.
+    stale: list[str] = []
     for call in calls:
         digest, repeats, _ = runs.get(call.call_key, ("", 0, ""))
         runs[call.call_key] = (call.result_digest, repeats + 1 if digest == call.result_digest else 1, call.tool)
+        pair = (call.call_key, call.result_digest)
+        stale = [*stale, call.call_key] if pair in known else []
+        known.add(pair)
+    circling = set(stale) if len(stale) > LONGEST_CYCLE >= len(set(stale)) and ladder.warn else set()
     return [
         Standing(tool=tool, call_key=key, repeats=repeats, step=step)
         for key, (_, repeats, tool) in runs.items()
-        if (step := ladder.step(repeats)) != "none"
+        if (step := _at_least_warned(ladder.step(repeats)) if key in circling else ladder.step(repeats)) != "none"
     ]
+
+
+def _at_least_warned(step: Step) -> Step:
+    return "warn" if step == "none" else step
 
 
 def conversation_of(messages: Sequence[JsonObject], session: str | None, user: str) -> str | None:

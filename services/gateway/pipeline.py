@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.events import CallOpened, CallWritten, Event, Selected, Stopped
 from services.gateway.lookahead import LookAhead, last_called
 from services.gateway.loops import LoopGuard, blocked_answer, conversation_of, guard, made_calls, new_call_id, own_standings
-from services.gateway.requests import ChatRequest
 from services.gateway.routing import PassThrough, ToolRoute, route
 from services.gateway.toolsets import Catalogue
-from services.shared.contracts.arguments import ArgumentGenerator, ArgumentsRequest
-from services.shared.contracts.calls import CallMemory, Ladder, LookBack, Standing
+from services.gateway.upstreams import NO_TOOLS, NOTHING_LEAVES, OTHER, Upstreams
+from services.gateway.wire.requests import ChatRequest
+from services.shared.contracts.arguments import ArgumentGenerator, ArgumentsRequest, GeneratedArguments
+from services.shared.contracts.calls import CallMemory, Ladder, LookBack, MadeCall, Standing
 from services.shared.contracts.engine import Engine
 from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.selection import Selection, SelectionRequest, ToolSelector
 from services.shared.contracts.tools import JsonObject, ToolsetRef
 
 log = structlog.get_logger()
+
+PENDING = "Running. Its result comes later; meanwhile call what does not depend on it, or end here."
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What is voted on: the request, whose toolset it is, the conversation as far as it is, and who may win."""
+
+    request: ChatRequest
+    toolset: ToolsetRef | None
+    messages: list[JsonObject]
+    candidates: list[str]
+    may_answer: bool
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,9 @@ class Pipeline:
     catalogue: Catalogue
     ladder: Ladder
     look_ahead: LookAhead
+    upstreams: Upstreams = NOTHING_LEAVES
+    # The most calls that one turn may make.
+    calls: int = 8
 
     async def run(self, request: ChatRequest) -> AsyncGenerator[Event]:
         """The events of one turn, in order; errors are raised where they happen.
@@ -60,9 +77,10 @@ class Pipeline:
             yield Stopped(blocked_answer((loops.blocked or loops.repeated)[0]))
             return
         messages = [*request.messages, loops.note] if loops.note else request.messages
-        toolset = self.catalogue.toolset_of(request.tools)
-        selection = await self._select(request, toolset, messages, candidates, may_answer=tools.may_answer)
-        yield Selected(selection, toolset.name if toolset else None)
+        turn = _Turn(request, self.catalogue.toolset_of(request.tools), messages, candidates, tools.may_answer)
+        selection, told = await self._select(turn)
+        for event in told:
+            yield event
         if selection.tool is None:
             async with aclosing(self._answer(request, messages)) as answer:
                 async for event in answer:
@@ -70,26 +88,55 @@ class Pipeline:
             return
         call_id = new_call_id()
         yield CallOpened(call_id=call_id, tool=selection.tool)
-        writing = self._arguments_request(request, toolset, messages, selection.tool, selection.release)
+        writing = self._writing(turn, selection.tool, selection.release)
         written = await self.arguments.generate(writing)
         yield CallWritten(written)
-        if written.finish_reason == "stop":
-            self.look_ahead.called(writing, last_called(messages), _as_message(call_id, selection.tool, written.arguments))
+        if written.finish_reason != "stop":
+            return
+        first = _made(call_id, selection.tool, written)
+        if not request.parallel or request.choice.forced:
+            self.look_ahead.called(writing, last_called(messages), _as_message(first))
+            return
+        async with aclosing(self._decide_more(turn, [first])) as more:
+            async for event in more:
+                yield event
 
-    def _arguments_request(
-        self, request: ChatRequest, toolset: ToolsetRef | None, messages: list[JsonObject], tool: str, release: int | None
-    ) -> ArgumentsRequest:
-        tools = request.tools
-        if toolset:
+    async def _decide_more(self, turn: _Turn, made: list[MadeCall]) -> AsyncGenerator[Event]:
+        """Further calls of the same turn, until the vote says that no other one can be made yet.
+
+        The first call stands whatever happens here: a call that was made already, and any error, end the turn as it is.
+        """
+        while len(made) < self.calls:
+            on = replace(turn, messages=[*turn.messages, *_pending(made)], may_answer=True)
+            try:
+                selection, told = await self._select(on)
+                for event in told:
+                    yield event
+                if selection.tool is None:
+                    return
+                written = await self.arguments.generate(self._writing(on, selection.tool, selection.release))
+            except AgentFluxError as error:
+                log.warning("no further call", made=len(made), error=error.message)
+                return
+            call = _made(new_call_id(), selection.tool, written)
+            if written.finish_reason != "stop" or call.call_key in {other.call_key for other in made}:
+                return
+            made.append(call)
+            yield CallOpened(call_id=call.call_id, tool=call.tool)
+            yield CallWritten(written)
+
+    def _writing(self, turn: _Turn, tool: str, release: int | None) -> ArgumentsRequest:
+        tools, request = turn.request.tools, turn.request
+        if toolset := turn.toolset:
             # Only the chosen tool's schema is enforced.
             tools = [self.catalogue.in_order(toolset, each) if each.name == tool else each for each in tools]
         return ArgumentsRequest(
             tool=tool,
             tools=tools,
             # Whoever voted on the base model gets its arguments from there, too, also when a release has appeared in between.
-            toolset=toolset if release is not None else None,
+            toolset=turn.toolset if release is not None else None,
             release=release,
-            messages=messages,
+            messages=turn.messages,
             max_tokens=request.max_tokens,
             temperature=request.temperature,
             top_p=request.top_p,
@@ -113,25 +160,18 @@ class Pipeline:
             log.warning("call cache left out", error=error.message)
             return []
 
-    async def _select(
-        self,
-        request: ChatRequest,
-        toolset: ToolsetRef | None,
-        messages: list[JsonObject],
-        candidates: list[str],
-        *,
-        may_answer: bool,
-    ) -> Selection:
-        selection = await self.selector.select(
-            SelectionRequest(
-                tools=request.tools,
-                toolset=toolset,
-                candidates=candidates,
-                messages=messages,
-                may_answer=may_answer,
-                seed=request.seed,
-            )
+    async def _select(self, turn: _Turn) -> tuple[Selection, list[Event]]:
+        """The decision, and what there is to tell about it."""
+        asking = SelectionRequest(
+            tools=turn.request.tools,
+            toolset=turn.toolset,
+            candidates=turn.candidates,
+            messages=turn.messages,
+            may_answer=turn.may_answer,
+            seed=turn.request.seed,
         )
+        local = await self.selector.select(asking)
+        selection, outside = await self.upstreams.second_opinion(turn.request.sender, local, asking)
         log.info(
             "selected",
             tool=selection.tool,
@@ -139,18 +179,19 @@ class Pipeline:
             adapter=selection.adapter,
             release=selection.release,
         )
-        return selection
+        selected = Selected(selection, turn.toolset.name if turn.toolset else None)
+        return selection, [outside, selected] if outside else [selected]
 
     async def _answer(self, request: ChatRequest, messages: list[JsonObject]) -> AsyncGenerator[Event]:
         """The base model answers in text; an answer ends the turn, so its calls are forgotten."""
         await self._forget(request)
         body = {**request.relayed, "model": self.catalogue.base_model, "messages": messages}
-        if request.stream:
-            async with aclosing(self.engine.stream_chat(body)) as chunks:
-                async for chunk in chunks:
-                    yield AnswerChunk(chunk)
-        else:
-            yield Answered(await self.engine.chat(body))
+        toolset = self.catalogue.toolset_of(request.tools)
+        kind = toolset.name if toolset else OTHER if request.tools else NO_TOOLS
+        answer = self.upstreams.answer(request.sender, kind, body, stream=request.stream, engine=self.engine)
+        async with aclosing(answer) as events:
+            async for event in events:
+                yield event
 
     async def _forget(self, request: ChatRequest) -> None:
         conversation = conversation_of(request.messages, request.session, request.user)
@@ -162,6 +203,23 @@ class Pipeline:
             log.warning("call cache not cleared", error=error.message)
 
 
-def _as_message(call_id: str, tool: str, arguments: str) -> JsonObject:
-    call = {"id": call_id, "type": "function", "function": {"name": tool, "arguments": arguments}}
+def _made(call_id: str, tool: str, written: GeneratedArguments) -> MadeCall:
+    return MadeCall(call_id=call_id, tool=tool, arguments=written.arguments, result=PENDING)
+
+
+def _pending(made: Sequence[MadeCall]) -> list[JsonObject]:
+    """The turn's calls so far as history: results stand in that say nothing, for every prompt that a model has learned from
+    goes on after a result."""
+    return [
+        message
+        for call in made
+        for message in (
+            _as_message(call),
+            {"role": "tool", "tool_call_id": call.call_id, "content": call.result},
+        )
+    ]
+
+
+def _as_message(made: MadeCall) -> JsonObject:
+    call = {"id": made.call_id, "type": "function", "function": {"name": made.tool, "arguments": made.arguments}}
     return {"role": "assistant", "content": None, "tool_calls": [call]}

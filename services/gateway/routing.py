@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.gateway.requests import ChatRequest
+from services.gateway.wire.requests import ChatRequest
 
 
 @dataclass(frozen=True)

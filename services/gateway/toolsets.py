@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from services.shared.contracts.adapters import ADAPTER_NAME
 from services.shared.contracts.errors import ModelNotFound
 from services.shared.contracts.tools import Tool, ToolsetRef, tools_digest
 
@@ -38,6 +39,10 @@ class Catalogue:
         self.base_model = base_model
         self.toolsets: Mapping[str, Toolset] = {toolset.name: toolset for toolset in toolsets}
 
+    def replace(self, other: Catalogue) -> None:
+        """The toolsets of `other` from now on; turns that run keep the references they have."""
+        self.toolsets = other.toolsets
+
     @property
     def models(self) -> list[str]:
         """All names, the base model first."""
@@ -47,12 +52,18 @@ class Catalogue:
         """The tools that a request for `model` gets when it brings none.
 
         Raises:
-            ModelNotFound: naming the nearest name that exists.
+            ModelNotFound: naming the nearest name that exists, or the toolset of an adapter.
         """
         if model == self.base_model:
             return []
         if model in self.toolsets:
             return self.toolsets[model].tools
+        adapter = ADAPTER_NAME.fullmatch(model)
+        if adapter and adapter["toolset"] in self.toolsets:
+            raise ModelNotFound(
+                f"{model!r} is an adapter, which serves one step of a turn; ask for its toolset, model {adapter['toolset']!r}",
+                param="model",
+            )
         near = difflib.get_close_matches(model, self.models, n=1, cutoff=0.3)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ModelNotFound(
@@ -76,9 +87,12 @@ class Catalogue:
         """A tool of `toolset`, its parameters in the order of the registered schema.
 
         Arguments are constrained to the order of the schema, and adapters have learned one; JSON libraries and frameworks on
-        the way to us sort keys as they like.
+        the way to us sort keys as they like. A tool that is registered no more since the turn began stays as it is.
         """
-        registered = next(each for each in self.toolsets[toolset.name].tools if each.name == tool.name)
+        now = self.toolsets.get(toolset.name)
+        registered = next((each for each in now.tools if each.name == tool.name), None) if now else None
+        if registered is None:
+            return tool
         return tool.model_copy(update={"parameters": _in_order_of(registered.parameters, tool.parameters)})
 
 

@@ -16,7 +16,8 @@ from services.callcache.app import create_app
 from services.callcache.keys import conversation_key
 from services.callcache.policy import observations
 from services.callcache.settings import CallCacheSettings
-from services.callcache.store import RedisStore, without_credentials
+from services.callcache.store import RedisStore
+from services.shared.chassis.redis import without_credentials
 from services.shared.clients.callcache import CallCacheClient
 from services.shared.contracts.errors import Unavailable
 from tests.callcache.calls import look_back, made, repeated

@@ -12,6 +12,7 @@ from services.shared.contracts.errors import (
     AgentFluxError,
     EngineUnavailable,
     InvalidRequest,
+    RateLimited,
     Unavailable,
     UpstreamError,
     error_from,
@@ -66,6 +67,12 @@ def test_every_error_is_an_openai_error_object(error):
     assert body["error"]["type"] == ("invalid_request_error" if error.status < 500 else "server_error")
 
 
+def test_a_retry_is_never_put_off_longer_than_client_sdks_accept():
+    assert RateLimited("wait", retry_after=3600).retry_after == 120
+    assert RateLimited("wait", retry_after=7).retry_after == 7
+    assert RateLimited.retry_after == 1
+
+
 def test_codes_are_unique_and_every_class_says_when_it_is_raised():
     assert len({error.code for error in CLASSES}) == len(CLASSES)
     assert all(error.__doc__ for error in CLASSES)
@@ -76,6 +83,8 @@ def test_a_retry_is_suggested_only_where_it_can_help():
         "service_unavailable",
         "engine_unavailable",
         "deadline_exceeded",
+        "rate_limit_exceeded",
+        "overloaded",
     }
     assert issubclass(EngineUnavailable, Unavailable)
 

@@ -25,8 +25,15 @@ def test_every_service_runs_as_a_process_of_its_own() -> None:
 def test_a_given_redis_is_used_and_none_is_started() -> None:
     processes = plan(settings(REDIS_URL="redis://10.0.0.5:6379/1"), valkey=None)
     assert "valkey" not in [process.name for process in processes]
-    callcache = next(process for process in processes if process.name == "callcache")
-    assert callcache.env["AGENTFLUX_CALLCACHE_REDIS_URL"] == "redis://10.0.0.5:6379/1"
+    by_name = {process.name: process.env for process in processes}
+    for name in ("callcache", "gateway"):
+        assert by_name[name][f"AGENTFLUX_{name.upper()}_REDIS_URL"] == "redis://10.0.0.5:6379/1"
+
+
+def test_without_one_callcache_and_gateway_share_the_valkey_that_is_started() -> None:
+    by_name = {process.name: process.env for process in plan(settings(), valkey=VALKEY)}
+    for name in ("callcache", "gateway"):
+        assert by_name[name][f"AGENTFLUX_{name.upper()}_REDIS_URL"] == f"redis://127.0.0.1:{PORTS['valkey']}/0"
 
 
 def test_an_offset_moves_every_port_so_that_two_deployments_fit_on_a_machine() -> None:
@@ -42,6 +49,12 @@ def test_selector_arguments_and_gateway_speak_to_the_same_engine() -> None:
     assert by_name["engine"]["AGENTFLUX_ENGINE_VLLM_URL"] == socket
     for name in ("selector", "arguments", "gateway"):
         assert by_name[name][f"AGENTFLUX_{name.upper()}_ENGINE_URL"] == socket
+
+
+def test_everyone_who_knows_adapters_reads_the_same_store() -> None:
+    by_name = {process.name: process.env for process in plan(settings(), valkey=VALKEY)}
+    for name in ("engine", "selector", "arguments", "gateway"):
+        assert by_name[name][f"AGENTFLUX_{name.upper()}_ADAPTER_STORE"] == "/srv/agentflux/.run/adapters"
 
 
 def test_a_deep_folder_gets_a_short_socket() -> None:

@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from services.gateway.api import chat
+from services.gateway.api.headers import TruthHeaders
 from services.gateway.api.turns import Turns
 from services.gateway.lookahead import LookAhead
 from services.gateway.metrics import GatewayMetrics
@@ -83,6 +84,7 @@ async def gateway(
         LookAhead(FakeWriter(), adapters=0),
     )
     app.include_router(chat.router(Turns(pipeline, GatewayMetrics(edge.registry), timeout_s, keepalive_s=0.05), catalogue))
+    app.add_middleware(TruthHeaders)
     async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
         yield client
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +52,27 @@ def test_alternating_loops_are_seen() -> None:
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=30, unique=True))
 def test_polling_with_changing_results_is_no_loop(results: list[str]) -> None:
     assert steps_taken(*[("status", "{}", result) for result in results]) == []
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 4])
+def test_every_cycle_of_up_to_four_calls_is_seen_by_the_tenth(period: int) -> None:
+    cycle = [(f"tool_{i}", "{}", "same") for i in range(period)]
+    taken = [steps_taken(*[cycle[i % period] for i in range(calls)]) for calls in range(1, 11)]
+    assert taken[-1] != [], "seen by the tenth call"
+    assert all(steps == [] for steps in taken[: period + 1]), "going round once is no loop"
+
+
+def test_a_cycle_that_brings_something_new_is_none() -> None:
+    look = ("list_directory", "{}", "a")
+    steps = [step for i in range(12) for step in (look, ("status", "{}", f"{i} %"), READ if i == 0 else ("t", "{}", str(i)))]
+    assert [s for s in own_standings(made_calls(history(*steps)), LADDER) if s.tool != "list_directory"] == []
+
+
+def test_a_thousand_polling_traces_are_no_loops() -> None:
+    dice = random.Random(0)
+    for _ in range(1000):
+        polled = [(f"status_{i % dice.randint(1, 4)}", "{}", f"{i} of 30, {dice.random()}") for i in range(30)]
+        assert steps_taken(*polled) == []
 
 
 def test_an_answer_ends_the_turn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from services.gateway.events import Answered, CallOpened, CallWritten, Event, Selected, Stopped
 from services.gateway.lookahead import LookAhead
 from services.gateway.pipeline import Pipeline
-from services.gateway.requests import ChatBody, understood
 from services.gateway.toolsets import Catalogue, Toolset
+from services.gateway.wire.requests import ChatBody, understood
+from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
 from services.shared.contracts.calls import Ladder, Standing, Standings
 from services.shared.contracts.errors import Unavailable
+from services.shared.contracts.selection import SelectionRequest
 from services.shared.contracts.tools import JsonObject, tools_digest
 from tests.fakes import FakeMemory, FakeSelector, FakeWriter, ScriptedEngine, tool
 from tests.gateway.test_loops import READ, history
@@ -148,3 +151,78 @@ async def test_after_a_vote_of_the_base_model_no_release_writes() -> None:
     world = World()
     await world.run(tools=OPENAI_TOOLS)
     assert (world.writer.requests[0].toolset, world.writer.requests[0].release) == (None, None)
+
+
+class Script:
+    """A selector's choices, one after the other."""
+
+    def __init__(self, *choices: str | None) -> None:
+        self.choices = list(choices)
+
+    def __call__(self, request: SelectionRequest) -> str | None:
+        return self.choices.pop(0)
+
+
+def parallel_world(*choices: str | None, arguments: Sequence[str] = ()) -> World:
+    world = World()
+    world.selector.choose = Script(*choices)
+    if arguments:
+        texts = list(arguments)
+
+        async def generate(request: ArgumentsRequest) -> GeneratedArguments:
+            world.writer.requests.append(request)
+            return GeneratedArguments(arguments=texts.pop(0), attempts=1, adapter="base")
+
+        world.writer.generate = generate  # type: ignore[method-assign]
+    return world
+
+
+def calls_in(events: list[Event]) -> list[str]:
+    return [event.tool for event in events if isinstance(event, CallOpened)]
+
+
+async def test_parallel_calls_are_made_until_the_vote_is_done() -> None:
+    world = parallel_world("read_file", "read_file", "list_directory", None, arguments=['{"path":"a"}', '{"path":"b"}', "{}"])
+    events = await world.run(tools=OPENAI_TOOLS, parallel_tool_calls=True)
+    assert calls_in(events) == ["read_file", "read_file", "list_directory"]
+    assert world.engine.chats == [], "calls were made: there is nothing to answer"
+    shown = world.selector.requests[1].messages[-2]["tool_calls"][0]["function"]
+    assert shown == {"name": "read_file", "arguments": '{"path":"a"}'}
+    assert all(request.may_answer for request in world.selector.requests[1:])
+
+
+@pytest.mark.parametrize("said", [{}, {"parallel_tool_calls": False}])
+async def test_otherwise_a_turn_makes_one_call(said: dict[str, Any]) -> None:
+    world = parallel_world("read_file", "list_directory", None)
+    assert calls_in(await world.run(tools=OPENAI_TOOLS, **said)) == ["read_file"]
+
+
+async def test_a_tool_chosen_by_name_is_called_once() -> None:
+    named = {"type": "function", "function": {"name": "read_file"}}
+    world = parallel_world("read_file", "read_file")
+    assert calls_in(await world.run(tools=OPENAI_TOOLS, parallel_tool_calls=True, tool_choice=named)) == ["read_file"]
+
+
+async def test_a_call_that_was_made_already_ends_the_turn_and_is_not_told() -> None:
+    world = parallel_world("read_file", "read_file", arguments=['{"path":"a"}', '{"path": "a"}'])
+    assert calls_in(await world.run(tools=OPENAI_TOOLS, parallel_tool_calls=True)) == ["read_file"]
+
+
+async def test_a_turn_makes_eight_calls_at_most() -> None:
+    world = parallel_world(*["read_file"] * 20, arguments=[f'{{"path":"{i}"}}' for i in range(20)])
+    assert len(calls_in(await world.run(tools=OPENAI_TOOLS, parallel_tool_calls=True))) == 8
+
+
+async def test_the_first_call_stands_when_a_further_vote_fails() -> None:
+    world = parallel_world("read_file")
+
+    class Failing(Script):
+        def __call__(self, request: SelectionRequest) -> str | None:
+            if not self.choices:
+                raise Unavailable("the selector is gone")
+            return super().__call__(request)
+
+    world.selector.choose = Failing("read_file")
+    events = await world.run(tools=OPENAI_TOOLS, parallel_tool_calls=True)
+    assert calls_in(events) == ["read_file"]
+    assert isinstance(events[-1], CallWritten)

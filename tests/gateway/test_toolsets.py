@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.gateway.toolsets import Catalogue, Toolset
+from services.shared.contracts.errors import ModelNotFound
 from services.shared.contracts.tools import Tool, tools_digest
 from tests.fakes import tool
 
@@ -37,6 +40,13 @@ def test_what_frameworks_do_to_schemas_makes_no_stranger_of_a_tool() -> None:
     found = catalogue(files=[READ, LIST]).toolset_of([rewritten, LIST])
     assert found is not None
     assert found.name == "files"
+
+
+def test_an_adapter_is_no_model_to_ask_and_its_toolset_is() -> None:
+    with pytest.raises(ModelNotFound, match=r"is an adapter.* ask for its toolset, model 'files'"):
+        catalogue(files=[READ]).default_tools("files.read_file--0123456789ab")
+    with pytest.raises(ModelNotFound, match=r"there is no model 'other\.select"):
+        catalogue(files=[READ]).default_tools("other.select--0123456789ab")
 
 
 def test_callers_may_leave_tools_out() -> None:

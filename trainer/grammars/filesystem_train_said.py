@@ -19,6 +19,9 @@ INSIDE = (
     "{f}'s {n}",
     "{n}, (which is|located|to be found|which lies) in {f}",
     "{n}, folder {f},",
+    "{n}, which (lives|sits|is kept|i keep) in {f}",
+    "{n} (inside|from|in) (the|our) {f} (directory|folder)",
+    "{n} (over in|down in|out of|stored in|kept in) {f}",
 )
 FILE_INSIDE = (
     "the (file|document|item|one) {n} (in|from|inside|under) {f}",
@@ -42,10 +45,13 @@ HERE = (
     "(the|our) (top level|topmost folder|uppermost folder)",
     "the folder (we are in|i am in|you work in)",
     "the cwd",
+    "(my files|the main folder|the top level|the top folder)",
 )
 FOLDER = (
     "(the|my|our|that) {f} (folder|directory|dir|subfolder)",
     "the (folder|directory|subfolder) (called|named|) {f}",
+    "(our|my|this) {f} (directory|folder)",
+    "the (directory|folder) {f}",
     "(folder|directory|dir) {f}",
 )
 INTO_HERE = (
@@ -62,6 +68,9 @@ BEFORE = (
     "(i am on the phone.|the deadline is near.|we are tidying up.) {t}",
     "(for the meeting:|for my report:|for the new colleague:) {t}",
     "(for the archive:|as agreed:|as i said yesterday,|like last time,) {t}",
+    "(so,|hey -|ok -|quick q:|hmm,|look,|ok so|psst,|attention:|note to self:|dear helper,|good morning,|good evening,) {t}",
+    "(if it isn't too much trouble:|when it suits you:|just curious:|for the record:|out of interest:|fyi i'm busy,) {t}",
+    "{o}(quick one|urgent|not urgent|for later|low priority|as discussed|for tomorrow){e} {t}",
     "(it's monday and i am lost.|i just came back from holiday.|i have two minutes left.|i'm on a slow connection.) {t}",
 )
 AFTER = (
@@ -71,6 +80,12 @@ AFTER = (
     "{t}. (thanks|thank you|many thanks|that's all|i'm waiting|no need to hurry)",
     "{t}. (it is for the board|i need it today|don't do anything else)",
     "{t} :)",
+    "{t} (-|--) (cheers|thanks|thx|thank you|please|many thanks|asap|no rush|it's urgent|sorry|merci|ta|over)",
+    "{t}, (cheers|thx|ta|please|mate|friend|dear|asap|danke|many thanks|much obliged|that's all|quickly|buddy)",
+    "{t} {o}(no hurry|thanks|asap|please|urgent|cheers|sorry|if possible|for the boss|take your time|thx){e}",
+    "{t}(.|!|?|!!|;|??|...| !| ?| .)",
+    "{t} (asap|pronto|pls|please|thx|thanks|cheers|mate|quickly|right now|immediately|today)",
+    "{t}(.|!|,| -) (cheers|thanks a lot|thx|bye|ta|thank you so much|appreciate it|you're great|have a nice day)(|!|.)",
 )
 ORDERS = (
     "{t}", "{t}", "{t}", "{t}", "{t}", "{t}",
@@ -146,12 +161,17 @@ def several(dice: Dice, paths: Sequence[str]) -> tuple[str, list[str]]:
     folders = {parent(path) for path in paths}
     if len(folders) == 1 and "" not in folders and dice.one_in(2):
         folder = folders.pop()
-        texts, values = [quoted(dice, base(path)) for path in paths], list(paths)
+        texts, values = [_listed(dice, base(path)) for path in paths], list(paths)
         text = _enumerated(dice, texts)
         return text + dice.choice((f" in {folder}", f" from {folder}", f" in the {folder} folder", f" (all in {folder})")), values
     start = dice.choice(("", "", "", "", "/workspace/", "./"))
     values = [f"{start}{path}" for path in paths]
-    return _enumerated(dice, [quoted(dice, value) for value in values]), values
+    return _enumerated(dice, [_listed(dice, value) for value in values]), values
+
+
+def _listed(dice: Dice, text: str) -> str:
+    # Without quotes, a comma or an "and" in a name would end it.
+    return f'"{text}"' if re.search(r"[,;+&]| - | and ", text) and '"' not in text else quoted(dice, text)
 
 
 def _enumerated(dice: Dice, texts: list[str]) -> str:
@@ -170,22 +190,24 @@ def ordered(dice: Dice, text: str) -> str:
 
 def finish(dice: Dice, text: str, kept: Sequence[str]) -> str:
     """Manners, capitals and slips."""
-    if dice.one_in(9):
-        text = dice.text(BEFORE, t=text)
-    if dice.one_in(9) and "\n" not in text:
-        text = dice.text(AFTER, t=text.rstrip("?"))
-    for _ in range(dice.choice((0, 0, 0, 0, 0, 0, 1, 1, 2))):
+    # A template has no brackets of its own.
+    brackets = {"o": "(", "e": ")"}
+    if dice.one_in(8):
+        text = dice.text(BEFORE, t=text, **brackets)
+    if dice.one_in(4) and "\n" not in text:
+        text = dice.text(AFTER, t=text.rstrip("?"), **brackets)
+    for _ in range(dice.choice((0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2))):
         text = with_typo(dice, text, kept)
     manner = dice.randrange(12)
     if manner == 0:
         return " ".join(word if _is_kept(word, kept) else word.upper() for word in text.split(" "))
-    start = re.split(r"[\s,:;?'’]", text, maxsplit=1)[0]
+    start = re.split(r"[\s,:;?'’]", text, maxsplit=1)[0].rstrip(".!")
     return text if manner > 5 or any(start in part for part in kept) else text[:1].upper() + text[1:]
 
 
 def _is_kept(word: str, kept: Sequence[str]) -> bool:
     bare = word.strip(_MARKS).removesuffix("'s").strip(_MARKS)
-    return "\n" in word or any(bare in part or word in part for part in kept)
+    return "\n" in word or "/" in word or any(bare in part or word in part for part in kept)
 
 
 def bare(path: str) -> str:

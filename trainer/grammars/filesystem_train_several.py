@@ -46,14 +46,15 @@ JOIN_THREE = (
     "{x} && {y} && {z}",
 )
 FIND_READ = (
+    "(track down|hunt for|hunt down|spot|unearth) {n}(|,) (and|then|afterwards) (recite it|pull up its text|dump it)",
+    "i lost {n}(;|,) once (spotted|you have it), (dump|read|recite|show) it",
     "(find|locate|search for|look for) {n} and (read|open|show|summarize|explain|print) it(| to me| for me)",
-    "there is a file {n} somewhere, what does it say(|?)",
     "(find|search for|look for) {n}, then (tell me what is in it|show me the contents|print it|read it out|sum it up)",
     "i don't (know|remember) where {n} is, can you (open|read|show|print) it(|?)",
     "{n} (is|lies|sits|must be) in (some folder|one of the folders), (read|open|show) it",
     "(no idea|who knows|i forgot) where i put {n}, but i (need|want) to (read|see) (it|its text)",
     "what (is|stands) in {n}? it (is|lies) in some (folder|subfolder)",
-    "(search|look) (everywhere|in all folders) for {n} and tell me (its contents|what it says|what is in it)",
+    "(search|look) (everywhere|in all folders) for {n} and tell me its contents",
     "(wherever|in whatever folder) {n} (is|lies), (show|read|print) it",
     "(dig up|trace|discover|figure out where) {n} (is|) and read (it|its text)(| to me)",
 )
@@ -63,9 +64,9 @@ FIND_MEDIA = (
     "i don't know where {n} is, but i (want|need) to (see|hear) it",
 )
 FIND_INFO = (
-    "(find|locate|search for) {n} and tell me (how big it is|its size|when it was changed|its permissions|how old it is)",
+    "(find|locate|search for) {n} and tell me (its size|when it was changed|its permissions)",
     "how (big|old|large) is {n}? (it is|it lies|it must be) (somewhere|in some folder|in one of the folders)",
-    "when was {n} changed? i (don't know|forgot) where it (is|lies)",
+    "when was {n} changed? i forgot where it (is|lies)",
     "(search|look) for {n} and (check|report|state|give me) its (size|age|date|details)",
 )
 FIND_EDIT = (
@@ -77,25 +78,25 @@ FIND_EDIT = (
 FIND_RENAME = (
     "(find|locate|search for|look for) {n} and (rename it to|call it|name it|give it the name) {q}",
     "{n} lies (somewhere|in some folder), (rename it to|call it|name it) {q}",
-    "(wherever|in whatever folder) {n} is, (rename it to|it should be called|its name should be) {q}",
+    "(wherever|in whatever folder) {n} is, (rename it to|its name should be) {q}",
 )
 FIND_MOVE_ONE = (
     "(find|locate|search for|look for) {n} and (move|put|send|carry) it (to|into) {d}",
     "{n} is (somewhere|in some folder), (move|put|stick|stow) it (into|in) {d}",
-    "i don't know where {n} (is|lies), but it (belongs|should be|must go) (in|into) {d}",
+    "i don't know where {n} (is|lies), but it (belongs|must go) (in|into) {d}",
 )
 FIND_READ_ALL = (
     "(find|search for|look for) (all|every|the) {e} files and (read|show|open|summarize|print|compare) them",
     "what do (all|) (the|our|my) {e} files say(|?)",
-    "(read|open|show|summarize) (all|every one of) (the|my|our) {e} files, wherever they are",
-    "(locate|gather|find) the {e} files and tell me what (they say|is in them|they have in common)",
 )
 FIND_INFO_ALL = (
-    "how (big|old|large) are (the|all|my|our) {e} files, (one by one|each of them|each)(|?)",
-    "(find|search for) (all|the) {e} files and (check|tell me|report) (when each was changed|the size of each)",
+    "how (big|old|large) are (all|my|our) {e} files, (one by one|each of them|each)(|?)",
+    "(find|search for) (all|the) {e} files and (check|tell me|report) when each was changed",
     "(find|search for) (all|the) {e} files and (check|tell me|report) their permissions one by one",
 )
 FIND_MOVE = (
+    "(hunt down|track down|round up) (the|all) {e} files and (shift|relocate|transfer) them into {d}",
+    "collect (all|the|every one of the) {e} files in {d}",
     "(find|search for) (all|the) {e} files and (move|put) them (to|into|in) {d}",
     "(move|put|send|sort|stow) (all|every|each) (of the|) {e} (files|file) (to|into|in) {d}",
     "(all|the|every) {e} (files|file) (should|must|has to|have to) go (into|in) {d}",
@@ -104,6 +105,7 @@ FIND_MOVE = (
 )
 NEW_FOLDER = "(a new folder|a folder|the new directory|a new directory called|a new folder named) {d}"
 LIST_READ = (
+    "(browse|enumerate|peek inside|survey) {d}(|,) (and|then|afterwards) (pull up|fetch|recite|grab) {n}",
     "(list|check) {d} and (read|open|show|print) {n}",
     "(look|check|glance|peer) (in|into) {d}, then (read|show me|open|print) {n}",
     "what's in {d}? (and show me|then open|and then read|also print) {n}",
@@ -111,15 +113,15 @@ LIST_READ = (
     "(after listing|once you have listed|having listed) {d}, (read|open|show) {n}",
 )
 LIST_ALL = (
-    "(read|open|summarize|summarise|study|show) (all|every one of|each of) the (files|documents) in {d}",
+    "(summarize|summarise|study|show) (every one of|each of) the (files|documents) in {d}",
     "(list|look into|open) {d} and (read|show me|summarize|print) everything in it",
-    "what do the (files|documents) in {d} say(|?)",
-    "(tell me|explain|sum up) what (all|) the (files|documents) in {d} (say|are about|have in common)",
+    "what do the documents in {d} say(|?)",
+    "(explain|sum up) what (all|) the documents in {d} (say|are about|have in common)",
     "(every|each) (file|document) in {d} (needs|has) to be (read|shown|summarized)",
-    "i (want|need) to (read|see|know) (everything|all) that is (written|stored|said) in (the files in|) {d}",
+    "i (want|need) to (read|see) (everything|all) that is (written|stored|said) in (the files in|) {d}",
 )
 LIST_MOVE = (
-    "(move|put|send|carry|push) (everything|all files|all the files|all|each file) (from|in|out of) {d} (to|into) {g}",
+    "(move|put|send|carry|push) (everything|all files|all|each file) (from|in|out of) {d} (to|into) {g}",
     "(empty|clear) {d}: (everything|all files|all) (goes|should go|must go) (to|into) {g}",
     "the files in {d} (belong|should be|have to go) (in|into) {g}",
     "(list|look into) {d} and (move|put) (what is there|whatever you find|its files) (to|into) {g}",
@@ -130,26 +132,30 @@ LIST_INFO = (
     "(list|look into) {d} and (check|report|get) the (metadata|details|dates) of (every|each) file(| there)",
 )
 COPY = (
+    "(duplicate|clone|mirror) {p} (as|into|to|under) {q}",
     "copy {p} to {q}",
     "cp {p} {q}",
     "(make|create) a copy of {p} (called|named|at|under|as) {q}",
     "(read|open) {p} and (save|write|store|put) the same (text|content|thing) (to|in|into|under) {q}",
-    "(back up|save a copy of|replicate|mirror) {p} (as|to|under|at) {q}",
+    "(back up|save a copy of|mirror) {p} (as|to|under|at) {q}",
     "(save|store|keep) (the text|the content|what is in|all) of {p} (also|once more|too|a second time) (in|as|under) {q}",
-    "{q} should (have|get|be given) the same (text|content) as {p}",
+    "{q} should (get|be given) the same content as {p}",
     "i( want| need|'d like) {p} twice, the second one (as|at|under|called) {q}",
     "(before|so that) (i|we) (change|break|edit) {p}, (keep|save|make) a copy (as|in|at) {q}",
 )
 NEW_MOVE = (
+    "(establish|spin up|lay out|produce) a (folder|directory) {d} and (shift|relocate|transfer) {p} (there|into it)",
+    "(spin up|establish) {d} as a (folder|directory), (afterwards|then) (relocate|shift|move) {p} into it",
     "(create|make|add|open|start) (the folder|a folder|a new directory) {d} and (move|put|stick|drop) {p} (into|in) it",
-    "move {p} (to|into) a new (folder|directory) {d}",
+    "move {p} to a new (folder|directory) {d}",
     "mkdir {d} && mv {p} {d}",
-    "{p} (needs|should get|deserves) a folder of its own(|, call it|, named|:) {d}",
     "(make|create) {d} and (file|put|store|move) {p} there",
     "there is no (folder|directory) {d} yet: (make|create) (it|one) and (put|move|stow) {p} (in|inside|there)",
 )
 NEW_WRITE = (
-    "(create|make|add|open) a folder {d} (with|and in it) a file {n} (that says|containing|with|saying) {c}",
+    "(establish|spin up) a folder {d}(|,) and (within it|in it) {n} (holding|with) {c}",
+    "(spin up|establish|lay out) a folder {d} and (jot|note) {c} down in {n} there",
+    "(create|make|add|open) a folder {d} and in it a file {n} (that says|containing|with|saying) {c}",
     "mkdir {d} and (write|save|store|put) {c} (to|in|into) {n} in it",
     "(make|create|start) (the|a new) (folder|directory) {d} and (save|write|store) {c} (there|in it) (as|in) {n}",
     "(first|) (a|the|) new folder {d}, then (in it|inside) {n} with {c}",
@@ -162,6 +168,8 @@ NEW_SEVERAL = (
     "there should be (folders|directories) (called|named|) {ps}",
 )
 READ_EDIT = (
+    "(fetch|pull up|dump|grab) {p} (first|), (afterwards|then) (swap|exchange) {a} for {b}",
+    "(pull up|fetch|bring up) {p}, then (substitute|put) {b} for {a}",
     "(read|open|show|print) {p}, then (replace|change|switch|turn) {a} (with|to|into) {b}",
     "look at {p} and (change|update|turn) {a} (to|into) {b}",
     "(show|read) me {p}(|,) and (after that|afterwards|then) (change|replace|update) {a} (to|with) {b} (in it|there)",
@@ -173,22 +181,23 @@ EDIT_CHECK = (
     "in {p}, {a} should be {b}; (after that|then|afterwards) (read|show|print) (me|) the (whole|entire|full) (file|text)",
 )
 WRITE_CHECK = (
+    "(jot|note) {c} down in {p}(|,) (afterwards|then|and) (recite it|read it back|pull it up again)",
+    "(record|note) {c} under {p} and (pull it up again|recite it)",
     "(write|save|store|put) {c} (to|in|into) {p} and (read|show|print) it (back|again|afterwards)",
     "save {c} in {p}, then (check|show me|verify|make sure) that it is there",
     "(create|make) {p} with {c} and (then|afterwards) (read|show|open) it (to check|for me|so that i can be sure)",
 )
-WRITE_INFO = (
-    "(write|save|store) {c} (to|in|into) {p} and tell me (how big it is|its size|how many bytes that is)",
-    "(create|make) {p} with {c}, then (check|show|report) its (size|details|metadata)",
-)
+WRITE_INFO = ("(create|make) {p} with {c}, then (check|show|report) its (size|details|metadata)",)
 WRITE_MOVE = (
     "(write|save|put) {c} (to|in|into) {p}, then move (it|that file) (to|into) {d}",
     "(create|make) {p} with {c} and (afterwards|then|finally) (put|move|stow) it (in|into) {d}",
 )
 INFO_TWO = (
-    "which is (bigger|larger|newer|older|smaller|heavier|more recent), {p} or {q}(|?)",
+    "of {p} and {q}, which (one |)(weighs more|is heavier|is newer|was touched last)(|?)",
+    "{p} versus {q}: which (got touched most recently|is the heavier one|is older|has more bytes)(|?)",
+    "which is (bigger|newer|older|smaller|heavier|more recent), {p} or {q}(|?)",
     "compare the (size|age|dates|permissions) of {p} and {q}",
-    "is {p} (bigger|newer|older|larger|smaller) than {q}(|?)",
+    "is {p} (bigger|newer|larger|smaller) than {q}(|?)",
     "(did|was) {p} (change|changed) (before|after|later than|earlier than) {q}(|?)",
     "{p} or {q}: which one (was changed last|takes more space|is older|is heavier)(|?)",
     "(tell|show) me (which|what) is (older|newer|larger|smaller): {p} or {q}",
@@ -210,16 +219,19 @@ MOVE_EACH = (
     "(tidy up|clean up): {ps} (to|into) {d}",
 )
 SIZES_READ = (
-    "(read|open|show me|print|summarize) the (biggest|largest) (file|document) in {d}",
-    "what does the (largest|biggest|longest) file in {d} say(|?)",
-    "(find out|check|see) (which|what) (file|document) in {d} is the (largest|biggest), and (read|open|show) it",
+    "(pull up|fetch|dump|recite) whichever file of {d} is the (heaviest|biggest)",
+    "(recite|fetch|pull up) the (heaviest|bulkiest|largest) file (within|of) {d}",
+    "(print|summarize) the biggest (file|document) in {d}",
+    "what does the (biggest|longest) file in {d} say(|?)",
+    "(check|see) (which|what) (file|document) in {d} is the biggest, and (read|open|show) it",
     "(sort|list|show) {d} by size and (then|) (open|read) the (first|top|largest) (one|file)",
 )
 SIZES_MOVE = (
-    "(move|put|send) the (biggest|largest) (file|document) (in|of|from) {d} (to|into) {g}",
-    "the (biggest|largest) (file|thing) in {d} (belongs|should go|must go) (in|into) {g}",
+    "(move|put|send) the (biggest|largest) (file|document) (of|from) {d} (to|into) {g}",
+    "the biggest (file|thing) in {d} (belongs|should go|must go) (in|into) {g}",
 )
 TREE_READ = (
+    "(unfold|expand) {d} all the way down, (afterwards|then) (fetch|pull up|recite) {p}",
     "(show|print|draw) the tree of {d}, then (read|open|show) {p}",
     "how is {d} structured? (and|then) (show me|read|open) {p}",
     "(map|show|print) {d} with its subfolders and (then|afterwards|after that) (read|open) {p}",
@@ -229,7 +241,8 @@ TREE_NEW = (
     "how is {d} (structured|organized|laid out)? (after that|then) (add|make|create) a (folder|subfolder) {n} (there|in it)",
 )
 ROOTS_LIST = (
-    "(show|list) the (directories|folders) you can (access|use|reach) and what is in them",
+    "(enumerate|reveal) your permitted directories (along with|and) (their items|what is in them|what they hold)",
+    "(show|list) the (directories|folders) you can (access|use) and what is in them",
     "which folders (may|can) you use, and (what files are there|what's in them|what do they contain)(|?)",
     "(where|in which folder) are you allowed to work, and what is (there|in it)(|?)",
     "(check|find out) where you may (read|write) and list (that|it|the place|what is there)",
@@ -239,7 +252,7 @@ IF_READ = (
     "(check|see|find out|look) (if|whether) {p} exists(|,) and if (so|it does|yes)(|,) (read|show|open|print) it",
     "if there is a {p}, (read|show|open|print) it; (check|make sure) first",
     "is {p} there? (then|if so|in that case) (read|show|open) it",
-    "does {p} exist? if (yes|it does|so), (what does it say|show me the text|read it)(|?)",
+    "does {p} exist? if (yes|it does|so), (show me the text|read it)(|?)",
 )
 IF_WRITE = (
     "(check|see|find out) (if|whether) {p} exists(|,) and if (not|it doesn't)(|,) (create|write|make) it with {c}",

@@ -59,6 +59,7 @@ from trainer.grammars.filesystem_train_list import (
     TREE_SAY,
     WITHOUT,
 )
+from trainer.grammars.filesystem_train_others_look import INFO_MEDIUM, OPEN_DO, OPEN_SAY
 from trainer.grammars.filesystem_train_read import (
     HEAD_DO,
     HEAD_SAY,
@@ -84,30 +85,50 @@ from trainer.grammars.mechanics import MEDIA, Dice, Steps, World, base, joined, 
 # Every verb of this grammar: the held-out grammar may use none of them, and these none of its own.
 VERBS = frozenset(
     words(
-        "abridge,acquaint,add,adjust,allocate,analyse,analyze,arrange,assess,assign,assist,attach,balance,"
-        "baptize,book,bump,calculate,call,caption,carry,carve,cat,catalog,catalogue,change,characterise,"
-        "characterize,chart,check,choose,christen,clarify,clip,comb,combine,commit,compare,compress,"
-        "compute,condense,confirm,connect,construct,consult,convert,copy,cp,crawl,create,crop,decipher,"
-        "decrypt,depict,deposit,descend,describe,determine,diagram,diff,dig,digest,discard,discover,display,"
-        "dive,download,drag,draw,drop,dub,echo,edit,email,encrypt,ensure,erect,estimate,evaluate,exchange,"
-        "execute,expand,explain,explore,export,expound,extract,fabricate,familiarize,figure,filter,find,"
-        "fix,flick,format,forward,gather,gauge,generate,give,glance,glob,gzip,hand,identify,index,"
-        "initialise,initialize,inscribe,insert,inspect,institute,interpret,introduce,inventory,itemise,itemize,"
-        "join,judge,juxtapose,launch,leaf,list,listen,load,locate,log,look,ls,mail,make,map,mend,merge,"
-        "migrate,mkdir,modify,monitor,mount,move,mv,need,open,organise,organize,output,overwrite,pack,page,"
-        "paraphrase,parse,pass,paste,patch,peruse,pick,ping,place,play,plough,plow,populate,prepare,"
-        "present,preserve,preview,print,proofread,publish,push,put,quote,rate,read,reassign,recap,"
-        "rechristen,recognise,recognize,reconcile,redeploy,redo,redub,rehome,relabel,relay,remove,ren,rename,"
-        "render,repair,replace,replicate,report,reposition,reserve,resize,restart,restore,retrieve,revise,"
-        "reword,rewrite,roam,run,save,schedule,scour,scribble,scrutinise,scrutinize,search,see,seed,seek,"
-        "send,serialize,set,share,ship,show,sift,simulate,skim,slot,sort,spawn,specify,spell,stash,stat,"
-        "stick,store,stow,strike,strip,study,sum,summarise,summarize,sweep,switch,sync,take,tally,tell,"
-        "title,trace,transcribe,transform,translate,transpile,traverse,trim,tuck,tune,type,undelete,unpack,"
-        "unroll,unveil,unzip,update,upload,verify,view,visit,want,weigh,write,zip"
+        "abridge,acquaint,add,adjust,admire,allocate,alter,amend,analyse,analyze,appraise,arrange,assess,"
+        "assign,assist,attach,audit,balance,baptize,bestow,blend,boil,book,browse,bump,burn,calculate,"
+        "caption,capture,carry,cat,catalog,catalogue,change,characterise,characterize,chart,check,choose,"
+        "christen,cite,claim,clarify,clip,clone,collate,comb,combine,commit,compare,compile,compose,"
+        "compress,compute,condense,confirm,connect,construct,consult,contrast,convert,convey,copy,correct,cp,"
+        "crack,craft,crawl,create,crop,decipher,decode,decrypt,depict,deposit,descend,describe,destroy,"
+        "detect,determine,diagram,diff,dig,digest,discard,disclose,discover,display,dissect,download,drag,"
+        "draw,drop,dub,dump,duplicate,earmark,echo,edit,email,encrypt,enlighten,ensure,enumerate,erase,"
+        "erect,establish,estimate,evaluate,examine,exchange,execute,expand,explain,explore,export,expose,"
+        "expound,extract,eyeball,fabricate,familiarize,fetch,figure,filter,find,fish,fix,flick,forage,forge,"
+        "format,forward,gather,gauge,gaze,generate,give,glance,glob,grab,guess,gzip,hand,haul,hear,house,"
+        "hunt,identify,index,initialise,initialize,inscribe,insert,inspect,institute,interpret,inventory,"
+        "itemise,itemize,join,jot,judge,juxtapose,launch,leaf,list,listen,load,locate,log,look,ls,lug,"
+        "mail,make,map,measure,mend,merge,migrate,mirror,mkdir,modify,monitor,morph,mount,move,mv,narrate,"
+        "need,nest,note,obtain,open,organise,organize,outline,output,overwrite,pack,page,paraphrase,parse,"
+        "pass,paste,patch,peek,peruse,pick,ping,pinpoint,pipe,place,play,plot,plough,plow,poke,populate,"
+        "pour,prepare,present,preserve,preview,print,produce,project,proofread,publish,pull,push,put,quote,"
+        "rank,rate,read,reassign,rebrand,recap,rechristen,recite,recognise,recognize,reconcile,record,"
+        "rectify,redeploy,redirect,redo,redub,refresh,register,rehome,relay,relocate,remove,ren,rename,"
+        "render,repair,rephrase,replace,replicate,report,reposition,reserve,reside,resize,restart,restore,"
+        "retitle,retrieve,reveal,review,revise,reword,rework,rewrite,roam,round,rummage,run,save,scan,"
+        "schedule,scour,scout,scribble,scroll,scrutinise,scrutinize,search,secure,see,seed,seek,send,"
+        "serialize,set,settle,share,shift,ship,show,sift,simplify,simulate,sketch,skim,slide,slot,snoop,"
+        "sort,spawn,speak,specify,spell,spill,spin,spot,stare,stash,stat,store,stow,stream,strike,strip,"
+        "study,substitute,sum,summarise,summarize,surface,survey,swap,sweep,switch,sync,take,tally,tell,"
+        "thumb,title,touch,trace,track,trade,transcribe,transfer,transform,translate,transpile,transplant,"
+        "transport,traverse,trim,tuck,tune,tweak,type,uncover,undelete,unearth,unfold,unpack,unroll,unveil,"
+        "unzip,update,upload,verify,vet,view,visit,visualise,visualize,wade,walk,want,weave,weigh,wipe,"
+        "write,zap"
     )
 )
 # What a pattern takes for a sign of its own, so that no search for the name would find it.
 _SIGNS = re.compile(r"[\[\]{}*?]|[+@!]\(")
+# What one does not say of a sound, and what one does not say of a picture.
+_PICTURES = re.compile(
+    r"\b(picture|image|photo|photograph|graphic|drawing|snapshot|shot|pixels|artwork|painting|poster|sketch|screenshot|chart|"
+    r"diagram|map|logo|icon|banner|wallpaper|thumbnail|avatar|cover|slide|bitmap|see|seen|shown|shows|depicts?|depicted|"
+    r"pictured|portrays|portrayed|visible|colou?rs|faces|caption|admire|watch|eyes|lettering|view|drawn|painted|printed)\b"
+)
+_SOUNDS = re.compile(
+    r"\b(sounds?|songs?|recording|audio|tune|track|clip|melody|voice|music|noise|speech|podcast|jingle|ringtone|interview|"
+    r"play|played|hear|heard|hears|listen|spin|sung|spoken|said|transcribe|instruments|microphone)\b"
+)
+_SOUND_ENDINGS = (".mp3", ".wav", ".ogg", ".flac")
 
 
 @dataclass(frozen=True)
@@ -189,7 +210,11 @@ def read(dice: Dice, world: World) -> Wish | None:
     if path is None:
         return None
     text, value = said(dice, path)
-    return _wish(dice, READ_DO, READ_SAY, "read_text_file", {"path": value}, f"This is what {base(path)} says.", p=text)
+    arguments: JsonObject = {"path": value}
+    answer = f"This is what {base(path)} says."
+    if "." in base(path)[1:] and dice.one_in(6):
+        return _wish(dice, OPEN_DO, OPEN_SAY, "read_text_file", arguments, answer, x=text)
+    return _wish(dice, READ_DO, READ_SAY, "read_text_file", arguments, answer, p=text)
 
 
 def read_part(dice: Dice, world: World) -> Wish | None:
@@ -212,8 +237,17 @@ def read_deprecated(dice: Dice, world: World) -> Wish | None:
 def media(dice: Dice, world: World) -> Wish | None:
     """A picture or a sound."""
     path = next(path for path, text in world.files.items() if text == MEDIA)
-    text, value = said(dice, path)
-    return _wish(dice, MEDIA_DO, MEDIA_SAY, "read_media_file", {"path": value}, f"This is {base(path)}.", p=text)
+    unfit = _PICTURES if path.lower().endswith(_SOUND_ENDINGS) else _SOUNDS
+    wishes = (_media_wish(dice, path) for _ in range(30))
+    return next((wish for wish in wishes if not unfit.search(f"{wish.order} {wish.sentence}")), None)
+
+
+def _media_wish(dice: Dice, path: str) -> Wish:
+    is_plain = dice.one_in(3)
+    text, value = said(dice, path) if is_plain else spelled(dice, path)
+    orders, sentences = (OPEN_DO, OPEN_SAY) if is_plain else (MEDIA_DO, MEDIA_SAY)
+    arguments: JsonObject = {"path": value}
+    return _wish(dice, orders, sentences, "read_media_file", arguments, f"This is {base(path)}.", p=text, x=text)
 
 
 def read_several(dice: Dice, world: World) -> Wish | None:
@@ -222,7 +256,9 @@ def read_several(dice: Dice, world: World) -> Wish | None:
     if len(texts) < count:
         return None
     text, values = several(dice, dice.sample(texts, count))
-    return _wish(dice, SEVERAL_DO, SEVERAL_SAY, "read_multiple_files", {"paths": values}, "That is what they say.", ps=text)
+    arguments: JsonObject = {"paths": values}
+    orders, sentences = (OPEN_DO, OPEN_SAY) if dice.one_in(5) else (SEVERAL_DO, SEVERAL_SAY)
+    return _wish(dice, orders, sentences, "read_multiple_files", arguments, "That is what they say.", ps=text, x=text)
 
 
 def write(dice: Dice, world: World) -> Wish | None:
@@ -230,14 +266,14 @@ def write(dice: Dice, world: World) -> Wish | None:
     path = joined(some_folder(dice, world), new_name(dice))
     if dice.one_in(5) and (existing := some_text(dice, world)):
         path = existing
-    text, value = said(dice, path)
+    text, value = spelled(dice, path)
     if dice.one_in(12):
         return _wish(dice, (), EMPTY, "write_file", {"path": value, "content": ""}, "It is empty.", p=text)
     body = content(dice)
     arguments = {"path": value, "content": body}
     if "\n" in body and "`" not in body:
         return _wish(dice, (), BLOCK, "write_file", arguments, "It is written.", p=text, c=body)
-    return _wish(dice, WRITE_DO, WRITE_SAY, "write_file", arguments, "It is written.", p=text, c=quoted(dice, body, 2))
+    return _wish(dice, WRITE_DO, WRITE_SAY, "write_file", arguments, "It is written.", p=text, c=quoted(dice, body, 1.5))
 
 
 def edit(dice: Dice, world: World) -> Wish | None:
@@ -282,7 +318,9 @@ def list_folder(dice: Dice, world: World) -> Wish | None:
     if dice.one_in(10):
         return _wish(dice, (), LIST_HERE, "list_directory", {"path": "."}, "That is what is here.")
     text, value = place(dice, some_folder(dice, world))
-    return _wish(dice, LIST_DO, LIST_SAY, "list_directory", {"path": value}, "That is what is in it.", d=text)
+    is_plain = text.endswith("/") or "folder" in text or "director" in text
+    orders, sentences = (OPEN_DO, OPEN_SAY) if is_plain and dice.one_in(3) else (LIST_DO, LIST_SAY)
+    return _wish(dice, orders, sentences, "list_directory", {"path": value}, "That is what is in it.", d=text, x=text)
 
 
 def sizes(dice: Dice, world: World) -> Wish | None:
@@ -331,7 +369,8 @@ def move(dice: Dice, world: World) -> Wish | None:
 
 def rename(dice: Dice, world: World) -> Wish | None:
     """Another name in the same folder, for a file or now and then for a folder."""
-    path = dice.choice([*sorted(world.files), *sorted(world.files), *world.folders])
+    nested = [path for path in sorted(world.files) if parent(path)]
+    path = dice.choice([*sorted(world.files), *nested, *nested, *world.folders])
     (text, value), name = (said if path in world.files else spelled)(dice, path), new_stem(dice)
     if path in world.files:
         name = new_name(dice, path.rpartition(".")[2] if "." in base(path)[1:] else "")
@@ -391,7 +430,13 @@ def find_part(dice: Dice, world: World) -> Wish | None:
 
 def info(dice: Dice, world: World) -> Wish | None:
     """Metadata of one file or folder."""
-    path, answer = dice.choice([*sorted(world.files), *sorted(world.files), *world.folders]), "That is what is known of it."
+    media = [path for path, text in world.files.items() if text == MEDIA]
+    path = dice.choice([*sorted(world.files), *sorted(world.files), *world.folders, *media, *media])
+    answer = "That is what is known of it."
+    if path in media and dice.one_in(2):
+        text, value = spelled(dice, path)
+        kind = dice.choice(words("recording,song,sound" if path.lower().endswith(_SOUND_ENDINGS) else "image,picture,photo"))
+        return _wish(dice, (), INFO_MEDIUM, "get_file_info", {"path": value}, answer, p=text, k=kind)
     if path in world.files and dice.one_in(3):
         text, value = said(dice, path)
         return _wish(dice, INFO_SIZE_DO, INFO_SIZE_SAY, "get_file_info", {"path": value}, answer, p=text)

@@ -18,59 +18,68 @@ from trainer.grammars.filesystem_train_words import replacement
 from trainer.grammars.mechanics import MEDIA, Dice, Steps, World, base, joined, parent
 
 THEN_INFO = (
-    "(how big is it|how large is it|and its size|what is its size|when was it (changed|modified|created)|how old is it)(|?)",
+    "(how heavy is that one|when did anyone last touch it|its byte count|its weight|when was it touched)(|?)",
+    "(how big is it|and its size|what is its size|when was it created|how old is it)(|?)",
     "(show|get|give me|check|print) its (info|metadata|details|properties|permissions|size|date)",
     "(and|now|also) (its size|its age|the date of it|the permissions of it|the metadata)(|?|, please)",
     "(who may|can i|am i allowed to) (change|read|write) it(|?)",
-    "(is it|would it be) (large|heavy|recent|read-only|writable)(|?)",
+    "(is it|would it be) (large|heavy|recent|writable)(|?)",
 )
 THEN_READ = (
-    "(read|open|show|print|display|view) (it|that file|that one|the file|this one)(| please| now| to me)",
-    "(and|so) what (is in it|does it say|does it contain|stands in it|is written there)(|?)",
-    "(show|give|read) me (the contents|its text|its content|what it says|what is in it)",
+    "(pull it up|what's its wording|dump it for me|recite it|fetch it|bring it up|let me see it)(|?| please)",
+    "(read|open|show|print|display|view) (it|that file|that one|this one)(| please| now| to me)",
+    "(and|so) what (is in it|stands in it|is written there)(|?)",
+    "(show|give|read) me (the contents|its text|its content|what is in it)",
     "(open|read) it (up|out|again)(|, please)",
     "i( want| need|'d like) to (see|read) (it|its text|that)",
     "(sum it up|summarize it|proofread it)(| for me| please)",
 )
 THEN_HEAD = (
-    "(just|only) the first {n} lines (of it|)(| please)",
     "(show|read) (me|) (just|only|) (its|the) (first|top) {n} lines(| again)",
     "and the first {n} lines(|?)",
 )
 THEN_TAIL = (
-    "(just|only) the last {n} lines (of it|)(| please)",
     "(show|read) (me|) (just|only|) (its|the) (last|final) {n} lines(| again)",
     "and the last {n} lines(|?)",
 )
 THEN_READ_NAMED = (
+    "(pull up|fetch|grab|dump|recite|bring up) {n}(|, would you| please| now)",
+    "let me (see|have|read) {n}",
     "(read|open|show me|show|print|display) {n}(| please| then| now| first)",
-    "(what is in|what's in|what does it say in) {n}(|?)",
+    "(what is in|what's in) {n}(|?)",
     "now {n}",
     "and {n}(|?)",
     "(ok|good|fine|right|thanks), (read|open|show) (me|) {n}",
     "{n} (please|then|first|looks interesting, open it|is the one i want to read)",
-    "(what does|and what does) {n} (say|contain)(|?)",
+    "what does {n} (say|contain)(|?)",
 )
 THEN_RENAME = (
+    "(retitle|rebrand) it (as|to) {n}",
+    "let it (go by|be called|be known as) {n}",
     "(rename it|now rename it) (to|into) {n}",
     "(call|name|title) it {n} (instead|from today|please|)",
-    "(its name should be|it should be called|give it the name|change its name to) {n}",
+    "(its name should be|give it the name|change its name to) {n}",
     "(the name is|that name is) (bad|wrong|silly), (rename it|make it|call it) {n}",
 )
 THEN_MOVE = (
+    "(shift|transfer|relocate|haul) it (over |)(to|into) {d}",
     "(move|put|send|carry|push|stick) it (to|into|in) {d}",
     "now (move|put|send) it (to|into) {d}",
     "it (belongs|should be|should go|has to go) (in|into) {d}",
     "(and|then|ok,) (move|put) (that|it|this file|the file) (to|into) {d}(| please)",
 )
 THEN_EDIT = (
+    "(swap|exchange) {a} for {b}(| there| in it)",
+    "(amend|correct) {a} (to|into) {b}",
     "(replace|change|turn|switch) {a} (with|to|into) {b}",
     "now (change|replace|update) {a} (to|with) {b} (in it|there|)",
     "(in it|there), {a} should (be|read|say) {b}",
-    "{a} (is wrong|is a mistake|is outdated), (make it|it should be|change it to) {b}",
+    "{a} (is a mistake|is outdated), (make it|it should be|change it to) {b}",
     "(ok|good|fine|thanks), {b} instead of {a}(|, please)",
 )
 THEN_LIST = (
+    "(now |)(browse|enumerate|peek inside) {d}",
+    "and what (sits|lies|lives) in {d}(|?)",
     "(what else is in|list|now list|show me|what is in) {d}(|?)",
     "and (what is in|what about|what does one find in) {d}(|?)",
     "(now|next|then) {d}",
@@ -79,7 +88,7 @@ THEN_LIST = (
 THEN_SIZES = (
     "(and|now) (with sizes|with the sizes|the sizes|including sizes|how big are they)(|?|, please)",
     "(show|give me|tell me|add) (the sizes|how big each one is|their sizes)(|, please)",
-    "how (big|large) are (they|those|these files|the files there)(|?)",
+    "how (big|large) are (they|those|these files)(|?)",
     "(how much space|how many bytes) do (they|those files) (take|need|use)(|?)",
 )
 THEN_BIGGEST = (
@@ -98,6 +107,7 @@ THEN_FIND = (
 )
 THEN_FIND_EXT = ("(now|next|and) (find|look for|search for|show me) (all|the) {e} files", "(and|what about) {e} files(|?)")
 THEN_ABOUT = (
+    "(what's your impression|anything surprising there|rephrase that in plain words|cheers, that'll do|much appreciated)(|?|!)",
     "(which one is the (longest|shortest|first|last)|what do you think of it|is that (good|all|right|normal|much|ok))(|?)",
     "(explain|simplify|translate) (that|it) (for me|in one sentence|briefly|in simple words)",
     "(so|and) how many (are there|is that|are that in all|of them are there)(|?)",
@@ -107,7 +117,7 @@ THEN_ABOUT = (
     "(put|say|explain) (that|it) (in german|in french|in simpler words|as one sentence|more politely)",
     "(which|what) of (that|those|these) (matters most|is important|should i remember|comes first)(|?)",
     "(are you|is that) (sure|certain|final|complete|everything)(|?)",
-    "(does|would) that (make sense|sound right|look fine) to you(|?)",
+    "(does|would) that (make sense|look fine) to you(|?)",
     "(how|what) would you (name|improve|shorten|comment on) (it|that)(|?)",
 )
 THEN_OUTSIDE = (

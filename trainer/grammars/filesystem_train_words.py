@@ -15,7 +15,7 @@ NOUNS = words(
     "product,holiday,school,grocery,project,design,server,training,weekly,monthly,annual,old,new,final,team,roadmap,summary,"
     "inventory,survey,feedback,speech,thesis,chapter,letter,contract,guide,manual,login,setup,deploy,backup,cleanup,index,"
     "schema,users,events,metrics,changes,ideas,tasks,agenda,goals,wishlist,bookmarks,passwords,addresses,shopping,diary,rent,"
-    "anchor,antenna,apricot,armchair,asteroid,atlas,audit,autumn,bakery,balcony,ballot,banner,barcode,basket,battery,"
+    "anchor,antenna,apricot,armchair,asteroid,atlas,audit,autumn,balcony,ballot,banner,barcode,basket,battery,"
     "bearing,beehive,bicycle,biology,biscuit,blanket,blueprint,bonus,bottle,bracket,branch,breakfast,brewery,bridge,"
     "brochure,bucket,buffer,cabinet,cable,cactus,camera,campaign,candle,canvas,carbon,cargo,carpet,casino,castle,catalog,"
     "cathedral,cavity,cedar,cement,census,ceramic,chemistry,cherry,chess,chimney,cinema,circuit,citrus,climate,clinic,clock,"
@@ -24,18 +24,18 @@ NOUNS = words(
     "discount,dividend,doctor,dolphin,donation,donor,dragon,drawer,driver,drought,economy,editor,election,"
     "elephant,emerald,energy,engine,enzyme,escrow,estate,exam,expense,fabric,factory,farewell,farmer,feather,ferry,"
     "festival,fever,fiber,fiction,finance,fireplace,fitness,flavor,flight,flower,forecast,forest,fountain,freight,"
-    "friend,fuel,furniture,galaxy,gallery,garage,garlic,gasket,gender,geology,ginger,glossary,glucose,goalkeeper,"
+    "friend,fuel,furniture,galaxy,gallery,garage,garlic,gender,geology,ginger,glossary,glucose,goalkeeper,"
     "grammar,guest,guitar,habitat,hammer,harbor,harvest,headline,health,hedge,helmet,heritage,hiking,history,hockey,"
     "honey,horizon,hospital,hotel,household,hurricane,icon,impulse,income,incident,infant,insect,insulin,insurance,interview,"
     "island,itinerary,ivory,jacket,jigsaw,journal,journey,judge,jungle,kernel,kettle,keyboard,kitchen,kitten,ladder,"
     "laundry,lawyer,leaflet,lecture,legend,lemon,lentil,library,license,lighthouse,lottery,lunar,luggage,lyrics,"
-    "machine,magnet,mailbox,mammal,mandate,maple,marathon,marble,market,mattress,meadow,medicine,melody,memoir,mentor,menu,"
-    "mercury,meteor,migration,mineral,minutes,mirror,mission,mobile,module,monsoon,mortgage,mosaic,motor,mountain,museum,"
-    "mushroom,mustard,navigation,nebula,neighbor,network,newsletter,nickel,notebook,novel,nursery,nutrition,oak,oasis,oatmeal,"
+    "machine,magnet,mailbox,mammal,mandate,maple,marble,market,meadow,medicine,melody,memoir,mentor,menu,"
+    "mercury,meteor,migration,mineral,minutes,mirror,mission,mobile,module,mosaic,motor,mountain,museum,"
+    "mushroom,mustard,navigation,nebula,neighbor,network,newsletter,nickel,notebook,novel,nursery,nutrition,oak,oasis,"
     "ocean,octopus,olive,opera,orbit,orchard,orchestra,origin,outline,oxygen,oyster,packing,painting,palace,panda,parade,"
     "parcel,parking,parlor,passenger,passport,pasta,patent,patient,pavement,payroll,peanut,pebble,pension,permit,"
-    "petition,pharmacy,physics,piano,picnic,pigeon,pilot,pipeline,planet,plaster,plumbing,podcast,poetry,policy,pollen,popcorn,"
-    "portrait,postcard,pottery,prairie,premium,prescription,printer,profile,prologue,protein,proverb,puzzle,pyramid,quarry,"
+    "petition,pharmacy,physics,piano,picnic,pigeon,pilot,pipeline,planet,plaster,podcast,poetry,policy,pollen,popcorn,"
+    "portrait,postcard,prairie,premium,prescription,printer,profile,prologue,protein,proverb,puzzle,pyramid,quarry,"
     "quiz,quota,rabbit,radar,radiator,railway,rainbow,ranking,receipt,referee,refund,rehearsal,remedy,renovation,rescue,"
     "research,resume,revenue,rhythm,ribbon,robot,roster,rubber,rudder,runway,saddle,sailing,salad,sample,satellite,"
     "scarf,schedule,scholar,science,scooter,season,seminar,sensor,sermon,shelter,shipment,silver,sketch,skyline,soccer,socket,"
@@ -44,7 +44,35 @@ NOUNS = words(
     "tennis,theater,therapy,thunder,ticket,timber,timeline,tissue,toaster,tornado,tourist,tractor,traffic,transit,treaty,"
     "trophy,tunnel,turbine,tutorial,umbrella,uniform,university,vaccine,valley,vanilla,vendor,venue,verdict,veteran,victory,"
     "village,visitor,vitamin,volcano,voucher,voyage,wallet,warehouse,warranty,waterfall,wedding,wellness,"
-    "whistle,wildlife,window,winter,wizard,workshop,wrench,yacht,yogurt,zebra,zipcode"
+    "whistle,wildlife,window,winter,wizard,workshop,wrench,yacht,yogurt,zebra,zipcode,"
+    "orchid,kestrel,ledger,lantern,vineyard,harbour,falcon,granite,saffron,tundra,violin,walnut,zephyr,bamboo,cobalt,"
+    "dynamo,ember,fjord,glacier,hazel,iris,jasper,kiosk,lagoon,nectar,onyx,pepper,quartz,rocket,beacon,canyon,drizzle,"
+    "eclipse,fossil,gazette,isotope,greenhouse,todo,memo,note,report,readme,about,info,list,notes,plan,log,file,data,text,"
+    "book,page,acorn,almond,alpine,amber,ankle,apron,arena,arrow,ashtray,aspen,attic,badge,bagel,banjo,barley,barrel,basil,"
+    "beaver,beetle,bell,belt,bench,berry,bishop,bison,blossom,board,boat,bonfire,boot,border,bowl,bread,breeze,brick,broom,"
+    "brush,bubble,bugle,bulb,bundle,burrow,butter,button,cabbage,cabin,camel,canoe,caravan,carrot,cashew,cello,chalk,"
+    "channel,charcoal,checklist,cheese,chisel,cider,cinnamon,clay,cliff,cloak,clover,coach,cobweb,coconut,collar,column,"
+    "cookie,cork,cosmos,cowboy,crab,crane,crater,crayon,creek,crop,crown,cube,cucumber,cupboard,curry,cypress,daisy,dam,"
+    "dawn,deer,delta,denim,dew,dice,dinosaur,dock,dome,donkey,door,dough,dove,drum,duck,dune,dust,eagle,earring,eel,"
+    "egg,elbow,elm,emblem,envelope,equator,essay,fan,fence,fern,fig,finch,fir,fish,flag,flame,flask,flint,flood,flute,foam,"
+    "fog,folklore,fork,fort,fox,frame,freezer,frog,frost,fruit,fudge,funnel,gate,gazelle,gear,gem,geyser,ghost,giraffe,"
+    "glass,globe,glove,goat,gold,goose,gorge,gown,grain,grape,grass,gravel,grove,gum,gutter,hail,hamlet,handle,harp,hat,"
+    "hawk,hay,heart,heron,hill,hinge,hive,hoof,hook,hoop,horn,horse,hose,hut,ice,igloo,ink,iron,ivy,jade,jam,jar,jasmine,"
+    "jaw,jazz,jeans,jelly,jewel,jug,juice,juniper,kale,keel,kelp,key,kite,kiwi,knee,knife,knot,koala,lace,lake,lamb,"
+    "lamp,lane,larch,lasso,lava,lawn,leaf,leather,ledge,lens,lettuce,lid,lily,lime,linen,lion,lizard,loaf,lobby,"
+    "lock,locket,loft,loom,lotus,lynx,magpie,mango,mask,mast,mat,maze,medal,melon,mill,mint,mist,moat,mole,moon,moose,moss,"
+    "moth,mug,mule,nail,napkin,narwhal,necklace,needle,nest,net,nettle,nougat,nut,oar,oat,oboe,onion,opal,orange,otter,"
+    "oven,owl,ox,paddle,pail,paint,palm,pan,papaya,parrot,parsley,path,peach,peacock,pear,pearl,pelican,pencil,pendulum,"
+    "penguin,peony,perch,pier,pig,pillow,pine,pipe,plank,plate,plum,pocket,polka,pond,pony,poppy,porch,porcelain,pot,"
+    "potato,pram,prism,pulley,pump,pumpkin,puppet,quail,quince,raccoon,racket,radish,raft,rail,rain,raisin,ranch,"
+    "raspberry,raven,reed,reef,reindeer,relay,resin,rhino,rice,ridge,ring,rivet,road,robin,rock,roof,root,rope,rose,rug,"
+    "rye,sail,salmon,salt,sand,sandal,sapphire,sauce,sausage,saw,scale,scallop,screw,seal,seed,shark,shed,sheep,shell,"
+    "shield,ship,shirt,shoe,shore,shovel,shrimp,silk,sky,sled,slipper,sloth,smoke,snail,snake,snow,soap,sock,sofa,soil,"
+    "soup,spade,sparrow,spear,spice,spinach,spoon,spring,spruce,squash,squid,squirrel,stable,staff,stair,star,steam,steel,"
+    "stone,stool,stork,stove,straw,stream,street,string,sugar,sun,swan,swing,sword,syrup,table,tambourine,tank,tape,tea,"
+    "teapot,tent,thistle,thorn,throne,thyme,tide,tiger,tile,tin,toad,toast,tomato,tongs,tooth,torch,tower,toy,trail,train,"
+    "tram,tray,tree,trout,truck,trumpet,tulip,tuna,turkey,turnip,turtle,twig,valve,van,vase,vault,veil,velvet,vest,vine,"
+    "viper,wagon,wall,waltz,wasp,watch,wave,wax,well,whale,wheat,wheel,willow,wind,wing,wolf,wood,wool,wren,yarn,yew"
 )
 FOLDERS = words(
     "docs,src,reports,images,archive,scripts,logs,drafts,photos,music,work,private,tests,config,assets,My Files,team-a,2023,"
@@ -52,13 +80,22 @@ FOLDERS = words(
     "blog,book,cache,chapters,clients,cloud,community,company,components,core,courses,customers,dashboards,database,"
     "demo,deployments,design-files,dev,devops,docker,editorial,ElmStreet,engineering,environments,essays,events-2022,examples,"
     "experiments,family,figures,final_version,fonts,forms,frontend,fundraising,gadgets,genealogy,graphics,handbook,hardware,"
-    "health-plan,helpers,holidays,HR,icons,inbox,infra,interviews,kitchenware,labels,lang,layouts,lectures,legal,licenses,"
+    "health-plan,helpers,holidays,HR,icons,inbox,infra,interviews,kitchenware,labels,lang,layouts,legal,licenses,"
     "locales,maps,marketing,material,mobile-app,models,modules,newsletters,office,old stuff,orders,outbox,packages,papers,"
     "partners,patches,payments,people,plans,plugins,poems,policies,portfolio,posters,presentations,prototypes,public,"
     "purchases,Q1,Q3 results,quotes,raw,references,releases,research-2,sales,samples,schemas,screens,services,shared_space,"
     "site,slides,sounds,specs,sprints,static,stories,styles,suppliers,support,surveys,tables,tax-2021,templates,"
     "thesis_v2,tickets,timesheets,translations,tutorials,uploads,vendor-list,videos,views,volunteers,wiki,workshops,zürich,"
-    "фото,資料,Año Nuevo,été,v2.0,R&D,client (old),2019-03,week_14,backend.v3"
+    "фото,資料,Año Nuevo,été,v2.0,R&D,client (old),2019-03,week_14,backend.v3,"
+    "workshops-old,blueprints,vault,studio,pantry,Dépôt,bin2,observatory,field notes,q3,attics,barn,basement,bills,boxes,"
+    "budgets,calls,cards,cases,cellar,charts,classes,clubs,code,colours,concerts,corner,cv,decks,depot,desk,diagrams,"
+    "downloads,dropbox_old,emails,evidence,exams,exercises,faxes,feeds,fixtures,flat,flyers,freelance,games,garden_2024,"
+    "grades,guests,heap,home,homework,incoming,ingredients,jobs,jokes,kids,lab,land,leases,listings,loans,local,lost+found,"
+    "mail,meals,memos,misc,mocks,mum & dad,museum_loans,nightly,notebooks,old-laptop,oldies,panel,pictures,pets,pieces,"
+    "pins,playlists,printouts,quarter-2,queue,readings,recipes_v1,records,receipts-2020,registers,renders,results,reviews,"
+    "rooms,routes,scans,scores,scrapbook,shelf,shots,snippets,songs,sources,spare,stash_a,stuff,temp,texts,theses,things,"
+    "thumbs,todos,tools,top-secret,trips,units,user_guides,vocabulary,warehouse-3,web,xmas,year 1,zines,Projects,TEAM,"
+    "Area51,kunden,façades,notizen,données_2"
 )
 _MODIFIERS = words(
     "old,new,final,copy,signed,latest,revised,short,long,big,small,first,second,third,internal,external,public,secret,raw,"
@@ -66,13 +103,16 @@ _MODIFIERS = words(
 )
 _ODD = words(
     "Makefile,README,v1.2 (copy),café menu,año-2021,données,.env,notes&tasks,größe,report#3,Übersicht,a.b.c,Dockerfile,LICENSE,"
-    ".gitignore,.bashrc,.npmrc,CHANGELOG,Gemfile,Procfile,smörgåsbord,naïve notes,crème brûlée,señor,façade,jalapeño,Žižek,"
+    ".gitignore,.bashrc,.npmrc,CHANGELOG,Gemfile,Procfile,smörgåsbord,naïve notes,señor,façade,jalapeño,Žižek,"
     "łódka,dům,håndbog,ñandú,été 2020,Straße,über uns,čaj,şeker,Ğ-test,fjörd,órarend,tűzoltó,příklad,déjà-vu,Æon,ångström,"
     "привет,заметки,отчёт,план работ,список,договор,письмо,ключ,日記,会議メモ,予算,写真一覧,報告書,你好,合同,计划,笔记,账单,"
     "보고서,일정,메모,σημειώσεις,τιμές,κατάλογος,שלום,רשימה,مرحبا,قائمة,नमस्ते,सूची,สวัสดี,გეგმა,ցուցակ,mom's list,"
     "Anna's plan,Q&A,salt+pepper,1+1,c++ notes,a=b,50% off,price$,~draft,@home,[draft] plan,data[3],(final),sum (2),x^2,"
     "under__score,double--dash,three...dots,trailing-,UPPER lower,iPhone,eBay sales,tl;dr,README.old,archive.tar,min.max,"
-    "no.1,Nr. 7,v0.0.1-rc.2,1.0,2.5 beta,00,007,1984,3d,4x4,_private,__init__,-dash,Mr Smith,Dr. Who,O'Neil,50-50,24x7,ROT13"
+    "no.1,Nr. 7,v0.0.1-rc.2,1.0,2.5 beta,00,007,1984,3d,4x4,_private,__init__,-dash,Mr Smith,Dr. Who,O'Neil,50-50,24x7,ROT13,"
+    "CHANGES,ABOUT,TODO,NOTES,AUTHORS,COPYING,NEWS,FAQ,VERSION,ReadMe,ToDo,HOWTO,MANIFEST,straße,notes (final),"
+    "naïve plan,x86_64,Ünlü,2024-05-01,a+b,LICENSE.old,piñata,Vagrantfile,Jenkinsfile,MEMO,Minutes of May,to do,TO-DO,"
+    "my notes,list of names,(draft),notes (2),plan B,plan_b,Plan-B,v3,V2,Q4,Bärenhöhle,niño,œuvre,Zoë,Łukasz,bücher"
 )
 _ONSETS = words("b,br,c,ch,d,dr,f,fl,g,gr,h,j,k,kl,l,m,n,p,pl,qu,r,s,sh,sk,st,t,tr,v,w,x,y,z")
 _VOWELS = words("a,e,i,o,u,ai,ea,io,oo,y")
@@ -109,6 +149,8 @@ def date(dice: Dice) -> str:
 def _two_words(dice: Dice) -> str:
     first, second = dice.choice([dice.choice(NOUNS), dice.choice(_MODIFIERS)]), dice.choice(NOUNS)
     camel = dice.choice((first.capitalize(), first)) + second.capitalize()
+    if dice.one_in(6):
+        return dice.choice(("_", "-", " ", "")).join((first.upper(), second.capitalize(), dice.choice(NOUNS)))
     return dice.choice((f"{first}_{second}", f"{first}-{second}", f"{first} {second}", f"{first}.{second}", camel, camel))
 
 
@@ -127,7 +169,7 @@ def _versioned(dice: Dice) -> str:
 def _signed(dice: Dice) -> str:
     a, b = dice.choice(NOUNS), dice.choice([dice.choice(NOUNS), invented(dice)])
     forms = f"{a}+{b}", f"{a}&{b}", f"{a} & {b}", f"{a} ({b})", f"{a} (1)", f"{a}[{b}]", f"{a}#{dice.randint(1, 99)}", f"{a}@{b}"
-    return dice.choice((*forms, f"{a}~{b}", f"{a} - {b}", f"{a}={b}", f"{a}!", f"({a}) {b}", f"{a}__{b}", f"_{a}", f"{a}, {b}"))
+    return dice.choice((*forms, f"{a}~{b}", f"{a} - {b}", f"{a}={b}", f"{a}!", f"({a}) {b}", f"{a}__{b}", f"_{a}"))
 
 
 def _shaped(dice: Dice) -> str:
@@ -298,16 +340,16 @@ def _difference(dice: Dice) -> str:
 
 
 _KINDS: dict[Callable[[Dice], str], str] = {
-    _prose: "txt,md,,rst,org,bak,eml,adoc,dat",
+    _prose: "txt,md,,rst,org,bak,eml,adoc,dat,lst,nfo,rtf,text,old,note",
     _table: "csv",
     _tabs: "tsv",
-    _object: "json,geojson,ipynb",
+    _object: "json,geojson,ipynb,jsonl",
     _python: "py,rb,jl",
-    _settings: "ini,toml,cfg,conf,properties",
+    _settings: "ini,toml,cfg,conf,properties,service,desktop",
     _mapping: "yaml,yml,po",
     _exports: "env",
     _log: "log,out",
-    _script: "js,ts,java,c,cpp,h,go,rs,php,kt,cs,lua",
+    _script: "js,ts,java,c,cpp,h,go,rs,php,kt,cs,lua,swift,scala,dart,r",
     _shell: "sh,bat,ps1",
     _markup: "html,xml,vue",
     _style: "css,scss",
@@ -318,13 +360,13 @@ _KINDS: dict[Callable[[Dice], str], str] = {
     _difference: "diff,patch",
 }
 _BY_EXTENSION = {extension: kind for kind, extensions in _KINDS.items() for extension in words(extensions)}
-STEMS = [name for name in [*NOUNS, *_made(1800, _stem, "stem")] if name not in FOLDERS]
+STEMS = [name for name in [*NOUNS, *_made(4000, _stem, "stem")] if name not in FOLDERS]
 
 WORDS = Vocabulary(
     folders=FOLDERS,
     stems=sorted(set(STEMS)),
     kinds=_BY_EXTENSION,
-    media=words("png,jpg,mp3,gif,wav,webp,jpeg,bmp,ogg,flac"),
+    media=words("png,jpg,mp3,gif,wav,webp,jpeg,bmp,ogg,flac,svg,png,jpg,mp3,PNG,JPG"),
     odd_stems=sorted(set(_ODD) | set(_made(150, _signed, "signed"))),
 )
 
@@ -348,6 +390,15 @@ def content(dice: Dice) -> str:
             lambda: f"Hello {dice.choice([dice.choice(NOUNS), invented(dice)])}!",
             lambda: value(dice),
             lambda: " ".join(invented(dice) for _ in range(dice.randint(2, 5))),
+            lambda: " ".join(dice.sample(NOUNS, dice.randint(1, 6))),
+            lambda: ", ".join(dice.sample(NOUNS, dice.randint(2, 5))),
+            lambda: f"{dice.choice(NOUNS)}: {dice.choice([value(dice), dice.choice(THINGS), date(dice)])}",
+            lambda: f"{dice.choice(NOUNS)} at {dice.randint(0, 23)}:{dice.randint(0, 59):02} with {invented(dice)}",
+            lambda: f"{dice.randint(1, 99)} {dice.choice(NOUNS)}, {dice.randint(1, 99)} {dice.choice(NOUNS)}",
+            lambda: str(dice.choice((dice.randint(0, 10**6), round(dice.uniform(0, 999), 2), date(dice)))),
+            lambda: f"{dice.choice(NOUNS)}@{invented(dice)}.org",
+            lambda: f"1. {dice.choice(THINGS)}\n2. {dice.choice(THINGS)}\n3. {sentence(dice)}",
+            lambda: f"Dear {invented(dice).capitalize()}, {sentence(dice)}",
             lambda: _BY_EXTENSION[dice.choice(list(_BY_EXTENSION))](dice).strip(),
             lambda: f'{invented(dice)} said "{dice.choice(THINGS)}"',
             lambda: f"C:\\{invented(dice)}\\{dice.choice(NOUNS)}",
@@ -364,6 +415,8 @@ def replacement(dice: Dice) -> str:
         [
             dice.choice(THINGS),
             dice.choice(NOUNS),
+            " ".join(dice.sample(NOUNS, 2)),
+            f"{dice.choice(NOUNS)}: {value(dice)}",
             value(dice),
             value(dice),
             invented(dice),

@@ -1,28 +1,103 @@
-"""The door for GET /v1/models: the base model and the registered toolsets."""
+"""The door for GET /v1/models: the base model, the registered toolsets, and the adapters of their releases."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import structlog
 from fastapi import APIRouter
 
 from services.gateway.toolsets import Catalogue
+from services.shared.contracts.adapters import Manifest, Release
+from services.shared.contracts.errors import AgentFluxError, ModelNotFound, Unavailable
 from services.shared.contracts.tools import JsonObject
 
+log = structlog.get_logger()
 
-def router(catalogue: Catalogue, *, created: int) -> APIRouter:
-    """The routes; `created` (Unix seconds) is when this deployment came up."""
+# A publish shows within this many seconds, and the volume is not read more often, however often somebody asks.
+FRESH_S = 1.0
+# A volume that hangs holds back no reply longer, and one thread.
+READ_TIMEOUT_S = 2.0
+
+Look = Callable[[], tuple[Mapping[str, Manifest], Mapping[str, str]]]
+"""The manifests in the adapter store by toolset, and why others cannot be read; blocking."""
+
+
+class PublishedReleases:
+    """The newest release of every toolset, from its manifest; the adapters themselves are not looked at."""
+
+    def __init__(self, look: Look, *, fresh_s: float = FRESH_S, timeout_s: float = READ_TIMEOUT_S) -> None:
+        self._look = look
+        self._fresh_s = fresh_s
+        self._timeout_s = timeout_s
+        self._reading: asyncio.Task[dict[str, Release]] | None = None
+        self._read_at = 0.0
+
+    async def newest(self) -> dict[str, Release]:
+        """The release that was promoted last, by toolset.
+
+        Raises:
+            Unavailable: the store cannot be read.
+        """
+        now = time.monotonic()
+        if self._reading is None or (self._reading.done() and now - self._read_at > self._fresh_s):
+            self._reading, self._read_at = asyncio.create_task(self._read()), now
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                # Others wait for the same reading.
+                return await asyncio.shield(self._reading)
+        except TimeoutError:
+            raise Unavailable(f"the adapter store did not answer within {self._timeout_s:g} s") from None
+
+    async def _read(self) -> dict[str, Release]:
+        manifests, _ = await asyncio.to_thread(self._look)
+        return {toolset: manifest.current for toolset, manifest in manifests.items()}
+
+
+def router(catalogue: Catalogue, releases: PublishedReleases | None, *, created: int) -> APIRouter:
+    """The routes; `created` (Unix seconds) is when this deployment came up. Without `releases` there are no adapters."""
     routes = APIRouter()
-
-    def entry(name: str) -> JsonObject:
-        model = {"id": name, "object": "model", "created": created, "owned_by": "agentflux"}
-        return model if name == catalogue.base_model else {**model, "parent": catalogue.base_model}
 
     @routes.get("/v1/models")
     async def models() -> JsonObject:
-        return {"object": "list", "data": [entry(name) for name in catalogue.models]}
+        try:
+            newest = await releases.newest() if releases else {}
+        except AgentFluxError as error:
+            log.warning("adapters are not listed", error=error.message)
+            newest = {}
+        return {"object": "list", "data": list(_entries(catalogue, newest, created).values())}
 
     @routes.get("/v1/models/{name:path}")
     async def model(name: str) -> JsonObject:
-        catalogue.default_tools(name)
-        return entry(name)
+        if name in catalogue.models:
+            return _entries(catalogue, {}, created)[name]
+        entries = _entries(catalogue, await releases.newest() if releases else {}, created)
+        if name not in entries:
+            raise ModelNotFound(f"there is no model {name!r:.300}; GET /v1/models lists them: {', '.join(catalogue.models)}")
+        return entries[name]
 
     return routes
+
+
+def _entries(catalogue: Catalogue, newest: Mapping[str, Release], created: int) -> dict[str, JsonObject]:
+    """OpenAI's model objects by name. `parent` is what a toolset and its adapters are made for; `release` is the adapter's."""
+    base = {"object": "model", "created": created, "owned_by": "agentflux"}
+    entries: dict[str, JsonObject] = {catalogue.base_model: {"id": catalogue.base_model, **base}}
+    for name in catalogue.toolsets:
+        entries[name] = {"id": name, **base, "parent": catalogue.base_model}
+    for toolset, release in newest.items():
+        told = {"created": _promoted(release) or created, "toolset": toolset, "release": release.number}
+        for name in release.adapters.names:
+            entries[name] = {"id": name, **base, "parent": catalogue.base_model, **told}
+    return entries
+
+
+def _promoted(release: Release) -> int | None:
+    """Unix seconds; None where a manifest that somebody edited has no time there."""
+    try:
+        return int(datetime.fromisoformat(release.promoted_at).timestamp())
+    except ValueError:
+        return None

@@ -5,45 +5,91 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Protocol
 
 import anyio
 import structlog
 
+from services.gateway.admission import Admission, Refused
+from services.gateway.api.callers import visit
+from services.gateway.api.headers import tell_about
 from services.gateway.events import Event
+from services.gateway.keys import Caller
+from services.gateway.limits import Meter
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
-from services.gateway.requests import ChatRequest
+from services.gateway.records.record import TurnRecord
+from services.gateway.toolsets import Catalogue
+from services.gateway.wire.requests import ChatRequest, Sender
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded
 
 log = structlog.get_logger()
 
 
+class Watcher(Protocol):
+    """Whoever wants to know of turns, such as the decision log. It may not wait, and must not fail."""
+
+    def began(self, turn: TurnRecord) -> None: ...
+
+    def ended(self, turn: TurnRecord) -> None:
+        """A turn ended well; one that failed or was cancelled is not told."""
+
+    async def aclose(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Turns:
-    """Starts turns with the deadlines of the settings."""
+    """Starts turns with the deadlines of the settings; `watchers` learn of those with a chat request."""
 
     pipeline: Pipeline
     metrics: GatewayMetrics
     request_timeout_s: float
     keepalive_s: float
+    watchers: Sequence[Watcher] = ()
+    admission: Admission = field(default_factory=Admission)
 
-    def start(self, request: ChatRequest) -> Turn:
-        """Starts a turn; its events wait until they are read."""
-        return Turn(self, request)
+    def start(self, request: ChatRequest, *, private: bool = True) -> Turn:
+        """Starts a turn; its events wait until they are read. A `private` one never leaves the premises.
+
+        Raises:
+            Forbidden: the caller's key is not good for this toolset.
+        """
+        _permit(visit().caller, request, self.pipeline.catalogue)
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        record = TurnRecord(request, request_id=request_id, caller=visit().caller.name)
+        for watcher in self.watchers:
+            watcher.began(record)
+        events = self.pipeline.run(replace(request, sender=Sender(private, visit().caller.name)))
+        return Turn(self, events, record)
+
+    def run(self, events: AsyncGenerator[Event]) -> Turn:
+        """Starts a turn whose events come from somewhere else than the pipeline: from the base model.
+
+        Raises:
+            Forbidden: the caller's key is not good for the base model.
+        """
+        visit().caller.permit(None)
+        return Turn(self, events, TurnRecord())
 
 
 class Turn:
-    """One running turn. Leaving its context cancels whatever of it still runs, down to the engine."""
+    """One running turn. Leaving its context cancels whatever of it still runs, down to the engine.
 
-    def __init__(self, turns: Turns, request: ChatRequest) -> None:
+    `record` is what is known of it; the ids of its replies end with `record.id`.
+    """
+
+    def __init__(self, turns: Turns, events: AsyncGenerator[Event], record: TurnRecord) -> None:
         self._turns = turns
+        self.record = record
+        self._visit = visit()
+        tell_about(record)
         self._events: asyncio.Queue[Event | AgentFluxError | None] = asyncio.Queue(maxsize=64)
         self._peeked: list[Event | AgentFluxError | None] = []
-        self._task = asyncio.create_task(self._run(request))
+        self._task = asyncio.create_task(self._run(events))
 
     async def peek(self) -> Event | None:
         """The first event without taking it; None when it takes longer than clients bear silence.
@@ -98,25 +144,56 @@ class Turn:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.aclose()
 
-    async def _run(self, request: ChatRequest) -> None:
+    def _place(self) -> AbstractAsyncContextManager[None]:
+        request = self.record.request
+        return self._turns.admission.place(
+            self._visit.caller.name,
+            continues=request is not None and request.messages[-1].get("role") == "tool",
+            time_left_s=self._turns.request_timeout_s,
+        )
+
+    async def _run(self, source: AsyncGenerator[Event]) -> None:
         started, outcome = time.perf_counter(), "error"
         end: AgentFluxError | None = None
+        meter = Meter()
         try:
             # Closed here and not when it is collected: a client that left may have left us waiting for room in the queue.
-            async with asyncio.timeout(self._turns.request_timeout_s), aclosing(self._turns.pipeline.run(request)) as events:
+            async with asyncio.timeout(self._turns.request_timeout_s), aclosing(source) as events, self._place():
+                self.record.timing.admitted()
+                self._turns.metrics.admission_wait.observe(time.perf_counter() - started)
                 async for event in events:
+                    meter.note(event)
                     if outcome == "error":
                         self._turns.metrics.first_event.observe(time.perf_counter() - started)
                     outcome = self._turns.metrics.observe(event) or ("open" if outcome == "error" else outcome)
+                    self.record.note(event)
                     await self._events.put(event)
+                    self.record.timing.go_on()
         except TimeoutError:
             end = DeadlineExceeded(
                 f"the request took longer than {self._turns.request_timeout_s:g} s (setting request_timeout_s)"
             )
         except AgentFluxError as error:
+            if isinstance(error, Refused):
+                self._turns.metrics.refused.labels(error.reason).inc()
             end = error
         except Exception:
             log.exception("turn failed")
             end = AgentFluxError("internal error; the logs have it under this request's id")
+        finally:
+            self._visit.charge(meter.usage)
         self._turns.metrics.turns.labels("error" if end else outcome).inc()
+        if end is None and self.record.request is not None:
+            for watcher in self._turns.watchers:
+                watcher.ended(self.record)
         await self._events.put(end)
+
+
+def _permit(caller: Caller, request: ChatRequest, catalogue: Catalogue) -> None:
+    """The toolset counts by the name that was asked for, and by the tools: they decide whose adapters work."""
+    if caller.toolsets is None and caller.base_model:
+        return
+    toolset = catalogue.toolset_of(request.tools)
+    caller.permit(toolset.name if toolset else None)
+    if request.model != catalogue.base_model:
+        caller.permit(request.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,9 +20,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from opentelemetry import propagate, trace
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.shared.chassis.compression import unpacked
+from services.shared.chassis.drain import Drain, DrainingServer
 from services.shared.chassis.logging import configure_logging
 from services.shared.chassis.settings import ServiceSettings
 from services.shared.chassis.telemetry import HttpMetrics, configure_tracing, tracer
@@ -32,6 +36,7 @@ from services.shared.contracts.errors import (
     MethodNotAllowed,
     NotFound,
     RequestTooLarge,
+    Unavailable,
 )
 
 log = structlog.get_logger()
@@ -46,6 +51,9 @@ CHECK_TIMEOUT_S = 2.0
 # one that closes it, or a request meets a closing connection.
 KEEP_ALIVE_S = 75
 
+# What the platform asks while a service is leaving.
+WITHOUT_DRAIN = {"/livez", "/readyz", "/metrics"}
+
 
 def install_edge(
     app: FastAPI,
@@ -53,13 +61,16 @@ def install_edge(
     *,
     required: Mapping[str, Check] | None = None,
     optional: Mapping[str, Check] | None = None,
+    details: Mapping[str, Callable[[], str]] | None = None,
 ) -> HttpMetrics:
     """Puts the edge around `app`: /livez, /readyz, /metrics, error objects and the `Edge` middleware.
 
-    /readyz is 503 while a `required` dependency is unwell; an `optional` one shows as degraded and stays 200.
+    /readyz is 503 while a `required` dependency is unwell, and while the service is leaving; an `optional` one shows as degraded
+    and stays 200. `details` are sentences that /readyz shows beside the checks.
     """
     metrics = HttpMetrics()
-    app.add_middleware(Edge, settings=settings, metrics=metrics)
+    drain = app.state.drain = Drain()
+    app.add_middleware(Edge, settings=settings, metrics=metrics, drain=drain)
     app.add_exception_handler(AgentFluxError, _handle_error)
     app.add_exception_handler(RequestValidationError, _handle_validation)
     app.add_exception_handler(HTTPException, _handle_http)
@@ -70,10 +81,13 @@ def install_edge(
 
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> JSONResponse:
+        if drain.has_begun:
+            return JSONResponse({"status": "draining", "checks": {}}, 503)
         wanted, spare = await asyncio.gather(_run_checks(required or {}), _run_checks(optional or {}))
         status = "unready" if any(wanted.values()) else "degraded" if any(spare.values()) else "ready"
         checks = {name: reason or "ok" for name, reason in {**wanted, **spare}.items()}
-        return JSONResponse({"status": status, "checks": checks}, 503 if status == "unready" else 200)
+        told = {"details": {name: tell() for name, tell in details.items()}} if details else {}
+        return JSONResponse({"status": status, "checks": checks, **told}, 503 if status == "unready" else 200)
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics_page() -> Response:
@@ -142,8 +156,9 @@ class Edge:
     When the client leaves, the handler is cancelled, and with it every request that it is awaiting.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: ServiceSettings, metrics: HttpMetrics) -> None:
+    def __init__(self, app: ASGIApp, *, settings: ServiceSettings, metrics: HttpMetrics, drain: Drain) -> None:
         self.app = app
+        self.drain = drain
         self.settings = settings
         self.metrics = metrics
 
@@ -171,13 +186,23 @@ class Edge:
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
         try:
+            if self.drain.has_begun and scope["path"] not in WITHOUT_DRAIN:
+                # The next try must not come here again over the same connection.
+                exchange.hangs_up = True
+                raise Unavailable("this replica is being shut down; another one will answer", retry_after=1.0)
             body = await self._read_body(receive, exchange)
             if body is None:
                 exchange.left_early = True
                 return
+            if encodings := Headers(scope=scope).get("content-encoding"):
+                body = unpacked(body, encodings, self.settings.max_body_bytes)
             await self._run_until_disconnect(scope, receive, exchange, body)
         except AgentFluxError as error:
             await self._send_error(scope, receive, exchange, error)
+        except RecursionError:
+            # Nothing of ours recurses but along a client's JSON. A trace of a thousand frames would tell nothing, slowly.
+            log.warning("nested too deep", path=scope["path"])
+            await self._send_error(scope, receive, exchange, InvalidRequest("the body is nested too deep"))
         except Exception:
             log.exception("unhandled error", path=scope["path"])
             unexpected = AgentFluxError(f"internal error; the logs have it under request id {exchange.request_id}")
@@ -282,5 +307,8 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
     configure_tracing(service, settings.otlp_endpoint)
     options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
     options["timeout_keep_alive"] = KEEP_ALIVE_S
-    drain = math.ceil(settings.drain_timeout_s)
-    uvicorn.run(app, host=settings.host, port=settings.port, timeout_graceful_shutdown=drain, **options)
+    config = uvicorn.Config(app, host=settings.host, port=settings.port, **options)
+    server = DrainingServer(config, app.state.drain, drain_timeout_s=settings.drain_timeout_s)
+    server.run()
+    if not server.started:
+        sys.exit(1)

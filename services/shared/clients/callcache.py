@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
+from services.shared.clients.breaker import Breaker
 from services.shared.clients.http import HttpClient
 from services.shared.contracts.calls import LookBack, Standings
 
@@ -13,8 +14,15 @@ from services.shared.contracts.calls import LookBack, Standings
 class CallCacheClient:
     """Implements the `CallMemory` Protocol. Every method raises Unavailable or DeadlineExceeded when the service is away."""
 
-    def __init__(self, base_url: str, *, timeout_s: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = HttpClient(base_url, service="callcache", timeout_s=timeout_s, transport=transport)
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout_s: float,
+        breaker: Breaker | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._http = HttpClient(base_url, service="callcache", timeout_s=timeout_s, breaker=breaker, transport=transport)
 
     async def look_back(self, request: LookBack) -> Standings:
         """Reports the calls of a conversation and returns those which stand on the ladder."""

@@ -16,6 +16,7 @@ from services.shared.contracts.errors import (
     ContextLengthExceeded,
     EngineUnavailable,
     InvalidRequest,
+    NotFound,
     UpstreamError,
 )
 from services.shared.contracts.tools import JsonObject
@@ -28,6 +29,12 @@ MAX_SCORED_TOKENS = 128
 _CONTEXT_OVERFLOW = re.compile(
     r"maximum (context|model) length|max_model_len|longer than the maximum|input_tokens|context length", re.I
 )
+
+# Where the engine has no such route, or none for its kind of model. One that does not know the model answers 404, too.
+_NO_ROUTE = re.compile(r"answered 40[45]:(?!.*does not exist)|does not support \w+ API")
+
+# The field of a relayed body that holds its prompt; messages otherwise.
+_PROMPTS = {"/v1/completions": "prompt", "/v1/embeddings": "input"}
 
 
 class EngineClient:
@@ -90,42 +97,68 @@ class EngineClient:
 
     async def chat(self, body: JsonObject) -> JsonObject:
         """vLLM's chat completion, as it is."""
-        return await self._post("/v1/chat/completions", {**body, "stream": False})
+        return await self.relay("/v1/chat/completions", {**body, "stream": False})
 
-    async def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
+    def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
         """vLLM's chat completion chunks, the usage chunk included."""
+        return self.stream_relay("/v1/chat/completions", body)
+
+    async def relay(self, path: str, body: JsonObject) -> JsonObject:
+        """vLLM's reply to `body` on a path of OpenAI's wire, as it is.
+
+        Raises:
+            NotFound: this engine does not have the path, or its model no use for it.
+        """
+        return await self._post(path, body, prompt=_PROMPTS.get(path, "messages"))
+
+    async def stream_relay(self, path: str, body: JsonObject) -> AsyncGenerator[JsonObject]:
+        """The chunks of vLLM's streamed reply, the usage chunk included."""
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:
-            async with aclosing(self._http.stream_lines("/v1/chat/completions", streamed)) as lines:
+            async with aclosing(self._http.stream_lines(path, streamed)) as lines:
                 async for line in lines:
                     if not line.startswith("data:"):
                         continue
                     data = line.removeprefix("data:").strip()
                     if data == "[DONE]":
                         return
-                    chunk = orjson.loads(data)
-                    if "error" in chunk:
-                        raise _translated(UpstreamError(f"engine: {chunk['error'].get('message')}"))
-                    yield chunk
-        except InvalidRequest as error:
-            raise _translated(error) from error
+                    yield _chunk(data)
+        except (InvalidRequest, UpstreamError) as error:
+            raise _translated(error, path, _PROMPTS.get(path, "messages")) from error
         raise EngineUnavailable("the engine's stream ended early; it was restarted or killed")
 
-    async def _post(self, path: str, body: JsonObject) -> JsonObject:
+    async def _post(self, path: str, body: JsonObject, *, prompt: str = "messages") -> JsonObject:
         try:
             reply: JsonObject = await self._http.post(path, body)
         except AgentFluxError as error:
-            raise _translated(error) from error
+            raise _translated(error, path, prompt) from error
         return reply
 
 
-def _translated(error: AgentFluxError) -> AgentFluxError:
-    """vLLM's own words for what has a name here."""
-    if isinstance(error, InvalidRequest | UpstreamError) and _CONTEXT_OVERFLOW.search(error.message):
-        return ContextLengthExceeded(error.message, param="messages")
+def _translated(error: AgentFluxError, path: str, prompt: str) -> AgentFluxError:
+    """vLLM's own words for what has a name here; `prompt` is the caller's field that the prompt was made from."""
+    if isinstance(error, InvalidRequest | UpstreamError):
+        if _CONTEXT_OVERFLOW.search(error.message):
+            return ContextLengthExceeded(error.message, param=prompt)
+        if _NO_ROUTE.search(error.message):
+            return NotFound(f"this engine does not serve {path}; it serves one model, for one kind of task ({error.message})")
     if "EngineDead" in error.message or "EngineCore" in error.message:
         return EngineUnavailable(f"{error.message} (the engine restarts by itself; try again)")
     return error
+
+
+def _chunk(data: str) -> JsonObject:
+    """One chunk of a stream, of which clients may rely on `choices` being a list of objects."""
+    try:
+        chunk = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamError(f"the engine streamed something that is not JSON: {data!r:.300}") from error
+    if isinstance(chunk, dict) and isinstance(chunk.get("error"), dict):
+        raise UpstreamError(f"engine: {chunk['error'].get('message')}")
+    choices = chunk.get("choices") if isinstance(chunk, dict) else None
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise UpstreamError(f"the engine streamed something that is no chunk: {data!r:.300}")
+    return dict(chunk)
 
 
 def _logprobs_of(choice: JsonObject) -> dict[int, float]:

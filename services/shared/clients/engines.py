@@ -19,6 +19,9 @@ from services.shared.contracts.usage import Usage
 
 Reply = TypeVar("Reply")
 
+# Characters that stand for a conversation in a prompt that has no messages.
+OPENING_CHARACTERS = 1024
+
 
 class EngineFleet:
     """Implements the `Engine` Protocol on engines that serve the same base model and the same adapters.
@@ -74,19 +77,27 @@ class EngineFleet:
 
     async def chat(self, body: JsonObject) -> JsonObject:
         """As `EngineClient.chat`."""
-        call = self._begin(body["model"], lambda: conversation_of_messages(body["messages"]))
+        return await self.relay("/v1/chat/completions", {**body, "stream": False})
+
+    def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
+        """As `EngineClient.stream_chat`."""
+        return self.stream_relay("/v1/chat/completions", body)
+
+    async def relay(self, path: str, body: JsonObject) -> JsonObject:
+        """As `EngineClient.relay`."""
+        call = self._begin(body["model"], lambda: _conversation_of(body))
         with self.metrics.request(call.model) as spent:
-            reply = await self._ask(call, lambda engine: engine.chat(body))
+            reply = await self._ask(call, lambda engine: engine.relay(path, body))
             spent.note(Usage.of_reply(reply))
             return reply
 
-    async def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
-        """As `EngineClient.stream_chat`."""
-        call = self._begin(body["model"], lambda: conversation_of_messages(body["messages"]))
+    async def stream_relay(self, path: str, body: JsonObject) -> AsyncGenerator[JsonObject]:
+        """As `EngineClient.stream_relay`."""
+        call = self._begin(body["model"], lambda: _conversation_of(body))
         with self.metrics.request(call.model) as spent:
             while True:
                 with self._dispatch.attempt(call) as replica:
-                    async with aclosing(replica.engine.stream_chat(body)) as chunks:
+                    async with aclosing(replica.engine.stream_relay(path, body)) as chunks:
                         async with self._dispatch.patience(call, replica):
                             chunk = await anext(chunks, None)
                         call.has_begun = True
@@ -151,3 +162,10 @@ class EngineFleet:
             for replica in self._replicas:
                 watching = replica.watch(self._adapters, self._dispatch.notice)
                 self._watchers.append(asyncio.create_task(watching))
+
+
+def _conversation_of(body: JsonObject) -> bytes:
+    """What stands for the conversation of a body of any path: its messages, or the beginning of what it has in their place."""
+    if "messages" in body:
+        return conversation_of_messages(body["messages"])
+    return conversation_of_messages([{"content": repr(body.get("prompt", body.get("input")))[:OPENING_CHARACTERS]}])

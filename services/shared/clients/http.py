@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -13,9 +13,14 @@ import structlog
 from opentelemetry import propagate
 from pydantic import BaseModel, ValidationError
 
+from services.shared.clients.breaker import Breaker
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, Unavailable, UpstreamError, error_from
 
 Reply = TypeVar("Reply", bound=BaseModel)
+
+
+# A streamed line holds one chunk of a reply; no engine's is near this, and memory is not a stranger's to fill.
+MAX_LINE_BYTES = 1024 * 1024
 
 
 class HttpClient:
@@ -31,11 +36,14 @@ class HttpClient:
         *,
         service: str,
         timeout_s: float,
+        connect_timeout_s: float = 5.0,
         unavailable: type[Unavailable] = Unavailable,
+        breaker: Breaker | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.service = service
         self.base_url = base_url
+        self._breaker = breaker
         self._unavailable = unavailable
         # Idle connections are let go before a server does it (vLLM after 5 s), so that no request meets a closing one.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=3.0)
@@ -43,7 +51,7 @@ class HttpClient:
             transport = httpx.AsyncHTTPTransport(uds=base_url.removeprefix("unix:"), limits=limits)
             base_url = f"http://{service}"
         # Connecting is local and quick or does not happen; the deadline is for the answer.
-        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, connect_timeout_s))
         self._client = httpx.AsyncClient(base_url=base_url, timeout=timeout, limits=limits, transport=transport, trust_env=False)
 
     async def aclose(self) -> None:
@@ -61,8 +69,9 @@ class HttpClient:
             return self._parse(response, await response.aread())
 
     async def ask(self, path: str, request: BaseModel, reply: type[Reply]) -> Reply:
-        """POSTs one contract model and gets another one."""
-        body = await self.post(path, request.model_dump(exclude_none=True))
+        """POSTs one contract model and gets another one. Contracts can be asked twice, so a lost connection may be retried."""
+        content = request.model_dump(exclude_none=True)
+        body = await self._guarded(lambda: self.post(path, content))
         try:
             return reply.model_validate(body)
         except ValidationError as error:
@@ -80,15 +89,51 @@ class HttpClient:
 
     async def delete(self, path: str) -> None:
         """A DELETE whose reply has no body."""
-        async with self._exchange("DELETE", path) as response:
-            # Read to its end, empty as it is: otherwise the connection is closed instead of kept.
-            await response.aread()
+
+        async def send() -> None:
+            async with self._exchange("DELETE", path) as response:
+                # Read to its end, empty as it is: otherwise the connection is closed instead of kept.
+                await response.aread()
+
+        await self._guarded(send)
 
     async def stream_lines(self, path: str, body: Any) -> AsyncGenerator[str]:
         """The lines of the reply to a POST, as they arrive."""
         async with self._exchange("POST", path, content=_encode(body)) as response:
             async for line in _lines(response.aiter_bytes()):
                 yield line
+
+    async def _guarded(self, send: Callable[[], Awaitable[Any]]) -> Any:
+        """`send`, unless the breaker is open; and once more where a connection was refused or lost, within the budget. Never
+        after a timeout: the time is used up, and a service that is slow does not get faster by being asked twice."""
+        if self._breaker is None:
+            return await send()
+        self._breaker.deposit()
+        try:
+            return await self._reported(send, self._breaker)
+        except Unavailable as error:
+            was_lost = isinstance(error.__cause__, httpx.NetworkError | httpx.RemoteProtocolError)
+            if not was_lost or not self._breaker.may_retry():
+                raise
+        return await self._reported(send, self._breaker)
+
+    async def _reported(self, send: Callable[[], Awaitable[Any]], breaker: Breaker) -> Any:
+        if (rests_s := breaker.rests_s()) is not None:
+            raise self._unavailable(
+                f"{self.service} at {self.base_url} failed again and again; it is asked again in {rests_s:.1f} s",
+                retry_after=rests_s,
+            )
+        try:
+            reply = await send()
+        except AgentFluxError as error:
+            # A refusal (4xx) shows that it works.
+            (breaker.failed if error.status >= 500 else breaker.succeeded)()
+            raise
+        except BaseException:
+            breaker.let_go()
+            raise
+        breaker.succeeded()
+        return reply
 
     @asynccontextmanager
     async def _exchange(self, method: str, path: str, *, content: bytes | None = None) -> AsyncIterator[httpx.Response]:
@@ -141,10 +186,15 @@ def _encode(body: Any) -> bytes:
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """Lines end at a line feed and nowhere else: httpx would also break them at U+2028 and others, which JSON text may hold."""
-    rest = b""
+    rest = bytearray()
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, last = chunk.split(b"\n")
         for line in lines:
-            yield line.removesuffix(b"\r").decode("utf-8", "replace")
+            rest += line
+            yield bytes(rest).removesuffix(b"\r").decode("utf-8", "replace")
+            rest.clear()
+        rest += last
+        if len(rest) > MAX_LINE_BYTES:
+            raise UpstreamError(f"a line of the reply is longer than {MAX_LINE_BYTES} bytes")
     if rest:
         yield rest.decode("utf-8", "replace")

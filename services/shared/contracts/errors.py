@@ -5,14 +5,19 @@
     │   ├── InvalidToolSchema          invalid_tool_schema        400
     │   ├── AdapterRefused             adapter_refused            400
     │   └── ContextLengthExceeded      context_length_exceeded    400
+    ├── Unauthorized                   invalid_api_key            401
+    ├── Forbidden                      forbidden                  403
     ├── NotFound                       not_found                  404
     │   └── ModelNotFound              model_not_found            404
     ├── MethodNotAllowed               method_not_allowed         405
     ├── RequestTooLarge                request_too_large          413
     ├── ArgumentsInvalid               arguments_invalid          422
+    ├── RateLimited                    rate_limit_exceeded        429
+    ├── BudgetSpent                    insufficient_quota         429
     ├── UpstreamError                  upstream_error             502
     ├── Unavailable                    service_unavailable        503
-    │   └── EngineUnavailable          engine_unavailable         503
+    │   ├── EngineUnavailable          engine_unavailable         503
+    │   └── Overloaded                 overloaded                 503
     └── DeadlineExceeded               deadline_exceeded          504
 
 Over the wire an error is the OpenAI error object, `{"error": {"message", "type", "code", "param"}}`; the code names the
@@ -23,6 +28,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# A client SDK that is told to wait longer does not retry at all.
+LONGEST_RETRY_AFTER_S = 120.0
+
 
 class AgentFluxError(Exception):
     """Something that should not happen; `message` names the thing, the value and the next step."""
@@ -32,10 +40,12 @@ class AgentFluxError(Exception):
     # Seconds after which a retry is worthwhile; None where a retry of the same request cannot help.
     retry_after: float | None = None
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
+        if retry_after is not None:
+            self.retry_after = min(retry_after, LONGEST_RETRY_AFTER_S)
 
     @property
     def type(self) -> str:
@@ -72,6 +82,20 @@ class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class Unauthorized(AgentFluxError):
+    """The caller's API key is missing, unknown or expired."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class Forbidden(AgentFluxError):
+    """The caller's API key is good, but not for this."""
+
+    code = "forbidden"
+    status = 403
+
+
 class NotFound(AgentFluxError):
     """No such route or thing."""
 
@@ -106,6 +130,21 @@ class ArgumentsInvalid(AgentFluxError):
     status = 422
 
 
+class RateLimited(AgentFluxError):
+    """The caller used up what its API key allows per minute."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+    retry_after = 1.0
+
+
+class BudgetSpent(AgentFluxError):
+    """The caller used up what its API key allows per day; retrying soon cannot help."""
+
+    code = "insufficient_quota"
+    status = 429
+
+
 class UpstreamError(AgentFluxError):
     """A dependency answered, but not with what its contract promises."""
 
@@ -127,6 +166,12 @@ class EngineUnavailable(Unavailable):
     code = "engine_unavailable"
 
 
+class Overloaded(Unavailable):
+    """This service has as much to do as it can; nothing of the request was begun."""
+
+    code = "overloaded"
+
+
 class DeadlineExceeded(AgentFluxError):
     """A hop did not answer within its deadline."""
 
@@ -140,6 +185,7 @@ _BY_CODE: dict[str, type[AgentFluxError]] = {
     for error in (
         AgentFluxError, InvalidRequest, InvalidToolSchema, AdapterRefused, ContextLengthExceeded, NotFound, ModelNotFound,
         MethodNotAllowed, RequestTooLarge, ArgumentsInvalid, UpstreamError, Unavailable, EngineUnavailable, DeadlineExceeded,
+        Unauthorized, Forbidden, RateLimited, BudgetSpent, Overloaded,
     )
 }  # fmt: skip
 

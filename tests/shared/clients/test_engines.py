@@ -10,13 +10,23 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.shared.clients.engine import EngineClient
 from services.shared.clients.engines import EngineFleet
 from services.shared.clients.health import INTERVAL_S, LOOK_TIMEOUT_S, PATIENCE, SHORTEST_REST_S
+from services.shared.clients.http import HttpClient
 from services.shared.contracts.engine import CompletionRequest
-from services.shared.contracts.errors import DeadlineExceeded, EngineUnavailable, InvalidRequest
+from services.shared.contracts.errors import (
+    AgentFluxError,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineUnavailable,
+    InvalidRequest,
+    NotFound,
+)
 from tests.shared.clients.fake_engine import FakeEngine, engine_process, engines
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -347,6 +357,43 @@ async def test_each_chunk_may_be_awaited_by_another_task():
     async with engines(2) as fakes, fleet_of(*fakes) as fleet, aclosing(fleet.stream_chat(body())) as chunks:
         words = [await asyncio.create_task(anext(chunks)) for _ in range(3)]
         assert [word["choices"][0]["delta"]["content"] for word in words] == ["one ", "two ", "three"]
+
+
+# --- Relaying ---
+
+
+async def test_prompts_on_other_paths_are_relayed_as_they_are_and_meet_by_their_beginning():
+    asked = [{"model": "base", "prompt": f"Question {number}", "n": 1} for number in range(30)]
+    async with engines(3) as fakes, fleet_of(*fakes) as fleet:
+        for body_of_prompt in [*asked, *asked]:
+            assert (await fleet.relay("/v1/completions", body_of_prompt))["choices"][0]["text"] == "{}"
+        homes = [{request["prompt"] for request in fake.requests} for fake in fakes]
+        assert all(homes)
+        assert sum(map(len, homes)) == 30
+        assert fakes[0].requests[0] in asked
+        assert metric(fleet, "agentflux_engine_requests_total", adapter="base", role="selector", outcome="ok") == 60
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("engine answered 404: '/v1/embeddings' is not a route of this engine; it has /health", NotFound),
+        ("engine answered 404: Not Found", NotFound),
+        ("engine answered 405: Method Not Allowed", NotFound),
+        ("engine answered 400: The model does not support Embeddings API", NotFound),
+        ("engine answered 404: The model `base` does not exist.", InvalidRequest),
+        ("engine answered 400: The input is longer than the maximum model length", ContextLengthExceeded),
+    ],
+)
+async def test_what_an_engine_lacks_is_not_found(said, error):
+    status = int(said.split()[2].rstrip(":"))
+    reply = httpx.Response(status, json={"error": {"message": said.partition(": ")[2], "code": status}})
+    transport = httpx.MockTransport(lambda _: reply)
+    engine = EngineClient(HttpClient("http://engine", service="engine", timeout_s=5, transport=transport))
+    with pytest.raises(AgentFluxError) as caught:
+        await engine.relay("/v1/embeddings", {"model": "base", "input": "a"})
+    assert type(caught.value) is error
+    assert caught.value.param == ("input" if error is ContextLengthExceeded else None)
 
 
 # --- Cancelling ---

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from services.gateway.loops import made_calls
-from services.gateway.requests import ChatBody, ChatRequest, understood
 from services.gateway.routing import PassThrough, ToolRoute, route
+from services.gateway.wire.requests import ChatBody, ChatRequest, understood
 from services.shared.contracts.errors import AgentFluxError, InvalidRequest, InvalidToolSchema
 from tests.fakes import tool
 

@@ -1,4 +1,4 @@
-"""What must not get from live traffic into training data: keys, tokens, addresses, and whatever looks like a secret.
+"""What must not get from live traffic into a log or into training data: keys, tokens, addresses, whatever looks like a secret.
 
 The same secret gets the same stand-in throughout a conversation, so that a call stays grounded in what the user said. Names of
 people, telephone numbers and secrets in plain words are not found.
@@ -13,14 +13,15 @@ from typing import Any
 
 _PREFIXES = "sk|pk|rk|ghp|gho|ghs|github_pat|glpat|hf|npm|pypi|xox[abprs]"
 _LABELS = "passw(?:or)?d|passphrase|secret|token|api[_ -]?key|access[_-]?key"
-# In order; what is replaced is the group `secret`, or all of it.
+# In order; what is replaced is the group `secret`, or all of it. None may begin in the middle of a word: it would read a long
+# text once for each of its characters, and the gateway has no time for that.
 PATTERNS = [
     (kind, re.compile(pattern))
     for kind, pattern in (
         ("key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"),
-        ("password", r"\w+://[^\s/:@]+:(?P<secret>[^\s/@]+)@"),
-        ("email", r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
-        ("token", r"\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*"),
+        ("password", r"\b\w+://[^\s/:@]+:(?P<secret>[^\s/@]+)@"),
+        ("email", r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),
+        ("token", r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"),
         ("token", r"\b[Bb]earer\s+(?P<secret>[\w.~+/=-]{8,})"),
         ("key", rf"\b(?:{_PREFIXES})[-_][\w-]{{16,}}|\bA(?:KIA|SIA)[0-9A-Z]{{16}}\b|\bAIza[\w-]{{30,}}"),
         # Quotes may be escaped: arguments are JSON text.
@@ -30,7 +31,7 @@ PATTERNS = [
     )
 ]
 # A long path is no base64: that has long runs of capitals, small letters and digits together.
-_MIXED = re.compile(r"(?=[A-Za-z+]*\d)(?=[a-z\d+]*[A-Z])(?=[A-Z\d+]*[a-z])[A-Za-z\d+]{12,}")
+_MIXED = re.compile(r"(?<![A-Za-z\d+])(?=[A-Za-z+]*\d)(?=[a-z\d+]*[A-Z])(?=[A-Z\d+]*[a-z])[A-Za-z\d+]{12,}")
 _STAND_IN = re.compile(r"REDACTED-\d+|user\d+@example\.invalid")
 
 

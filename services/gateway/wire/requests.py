@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +15,16 @@ from services.shared.contracts.schemas import compiled_schema
 from services.shared.contracts.tools import JsonObject, Tool
 
 MAX_TOOLS = 128
+# Levels of JSON in messages and tools. No schema of a person has half as many, and every recursion behind this one bears them.
+MAX_DEPTH = 128
+
+UnknownTools = Literal["ignore", "refuse"]
+
+# Fields of an OpenAI chat request that have no effect here. All others that no `ChatBody` has are unknown.
+WITHOUT_EFFECT = {
+    "metadata", "moderation", "prediction", "prompt_cache_options", "prompt_cache_retention", "reasoning_effort",
+    "safety_identifier", "service_tier", "store", "verbosity", "web_search_options",
+}  # fmt: skip
 
 # Fields of an OpenAI chat request that the base model's answer may depend on. Other fields are accepted and have no effect.
 RELAYED = (
@@ -48,8 +59,11 @@ class ChatBody(BaseModel):
     response_format: JsonObject | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
+    parallel_tool_calls: bool | None = None
     functions: Any = None
     function_call: Any = None
+    modalities: list[str] | None = None
+    audio: Any = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,14 @@ class ToolChoice:
     may_answer: bool = True
     names: tuple[str, ...] | None = None
     forced: bool = False
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Whose request it is, by the name of the API key, and whether it was marked private. Nobody's request is private."""
+
+    private: bool = True
+    caller: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,21 +100,33 @@ class ChatRequest:
     seed: int | None
     user: str
     session: str | None
+    parallel: bool
     relayed: JsonObject = field(repr=False)
+    sender: Sender = Sender()
 
 
-def understood(body: ChatBody, *, default_tools: Sequence[Tool], session: str | None) -> ChatRequest:
+def understood(
+    body: ChatBody,
+    *,
+    default_tools: Sequence[Tool],
+    session: str | None,
+    strict_fields: bool = False,
+    unknown_tools: UnknownTools = "refuse",
+) -> ChatRequest:
     """The request with tools, choice and messages checked; `default_tools` stand in where the request brings none.
+
+    With `strict_fields` a field that OpenAI does not have is an error; `unknown_tools` are those that are no functions.
 
     Raises:
         InvalidRequest: naming the field, what it holds, and what is possible.
     """
-    body = body.model_copy(update={"messages": _whole(body.messages), "tools": _whole(body.tools)})
+    _check_fields(body, strict=strict_fields)
+    body = body.model_copy(update={"messages": _whole(body.messages, "messages"), "tools": _whole(body.tools, "tools")})
     if body.functions is not None or body.function_call is not None:
         raise InvalidRequest(
             "`functions` and `function_call` are not supported; send `tools` and `tool_choice`", param="functions"
         )
-    tools = _tools(body.tools) if body.tools else list(default_tools)
+    tools = _tools(body.tools, unknown_tools) if body.tools else list(default_tools)
     choice = _choice(body.tool_choice, tools)
     if tools and choice.may_call and (body.n or 1) > 1:
         raise InvalidRequest("`n` larger than 1 is not possible together with tools; send the request n times", param="n")
@@ -114,28 +148,50 @@ def understood(body: ChatBody, *, default_tools: Sequence[Tool], session: str | 
         seed=body.seed,
         user=body.user or "",
         session=session or body.prompt_cache_key,
+        # Not said means one call a turn: a small model asked for more makes some up, and every vote costs.
+        parallel=bool(body.parallel_tool_calls),
         relayed=relayed,
     )
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: Any, where: str, depth: int = 0) -> Any:
     """The value with every half of a surrogate pair replaced: clients that cut text in the middle of an emoji send such."""
+    if depth > MAX_DEPTH:
+        raise InvalidRequest(f"{where} is nested more than {MAX_DEPTH} levels deep", param=where)
     match value:
         case str() if not value.isascii():
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case list():
-            return [_whole(part) for part in value]
+            return [_whole(part, where, depth + 1) for part in value]
         case dict():
-            return {_whole(key): _whole(part) for key, part in value.items()}
+            return {_whole(key, where, depth): _whole(part, where, depth + 1) for key, part in value.items()}
         case _:
             return value
 
 
-def _tools(entries: list[Any]) -> list[Tool]:
+def _check_fields(body: ChatBody, *, strict: bool) -> None:
+    strangers = sorted(set(body.model_extra or ()) - WITHOUT_EFFECT - set(RELAYED))
+    if strict and strangers:
+        near = difflib.get_close_matches(strangers[0], [*ChatBody.model_fields, *RELAYED, *WITHOUT_EFFECT], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InvalidRequest(f"there is no field {strangers[0]!r} in a chat completion request{hint}", param=strangers[0])
+    if body.audio is not None or any(kind != "text" for kind in body.modalities or ()):
+        raise InvalidRequest('this deployment writes text only; `modalities` may be ["text"]', param="modalities")
+    kind = (body.response_format or {"type": "text"}).get("type")
+    if kind not in ("text", "json_object", "json_schema"):
+        raise InvalidRequest(
+            f"response_format.type is {kind!r}; it is 'text', 'json_object' or 'json_schema'", param="response_format"
+        )
+
+
+def _tools(entries: list[Any], unknown: UnknownTools) -> list[Tool]:
     if len(entries) > MAX_TOOLS:
         raise InvalidRequest(f"{len(entries)} tools were sent; at most {MAX_TOOLS} are possible", param="tools")
     tools: list[Tool] = []
     for index, entry in enumerate(entries):
+        kind = entry.get("type") if isinstance(entry, dict) else None
+        if unknown == "ignore" and isinstance(kind, str) and kind != "function":
+            continue
         tool = _tool(entry, f"tools.{index}")
         if any(tool.name == other.name for other in tools):
             raise InvalidRequest(

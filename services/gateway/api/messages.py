@@ -1,0 +1,124 @@
+"""The door for Anthropic's POST /v1/messages, plain and streamed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.api.streams import data_frame, event_stream, is_private, session_of
+from services.gateway.api.turns import Turn, Turns
+from services.gateway.toolsets import Catalogue
+from services.gateway.wire.messages_replies import MessageReply, error_body
+from services.gateway.wire.messages_requests import MessagesBody, understood_messages
+from services.gateway.wire.requests import ChatRequest, UnknownTools
+from services.shared.contracts.errors import AgentFluxError, NotFound
+from services.shared.contracts.tools import JsonObject
+
+log = structlog.get_logger()
+
+PATH = "/v1/messages"
+PING: JsonObject = {"type": "ping"}
+
+
+def router(turns: Turns, catalogue: Catalogue, *, unknown_tools: UnknownTools) -> APIRouter:
+    """The routes; `turns` runs them."""
+    routes = APIRouter()
+
+    @routes.post(PATH)
+    async def messages(body: MessagesBody, http: Request) -> Response:
+        # On this wire a limit has to be sent, and clients send what Anthropic's large models can; engines refuse one beyond
+        # their context.
+        limit = min(body.max_tokens, await turns.pipeline.engine.context_length())
+        request = understood_messages(
+            body.model_copy(update={"max_tokens": limit}),
+            default_tools=catalogue.default_tools(body.model),
+            session=session_of(http),
+            unknown_tools=unknown_tools,
+        )
+        turn = turns.start(request, private=is_private(http, body))
+        return await (event_stream(turn, _frames(request, turn)) if request.stream else _whole(request, turn))
+
+    @routes.post(f"{PATH}/count_tokens")
+    async def count_tokens() -> Response:
+        raise NotFound(
+            "tokens are not counted ahead here: the engine keeps its tokenizer's route closed; "
+            "the `usage` of a reply says what its request had"
+        )
+
+    return routes
+
+
+async def _whole(request: ChatRequest, turn: Turn) -> Response:
+    reply = MessageReply(request.model, turn.record.id)
+    async with turn:
+        async for event in turn.events():
+            reply.add(event)
+    return Response(_encoded(reply.body()), media_type="application/json")
+
+
+async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[str]:
+    reply = MessageReply(request.model, turn.record.id)
+    try:
+        async for event in turn.events_or_silence():
+            for told in [*reply.opening(), PING] if event is None else reply.events(event):
+                yield data_frame(told, event=told["type"])
+        for told in reply.last_events():
+            yield data_frame(told, event=told["type"])
+    except AgentFluxError as error:
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        yield data_frame(error_body(error.envelope(), error.status, request_id), event="error")
+
+
+def _encoded(body: JsonObject) -> bytes:
+    # Half a surrogate pair, which a model may write as a JSON escape, has no UTF-8.
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+class AnthropicErrors:
+    """ASGI middleware for the outside of everything: errors of this door in Anthropic's shape, whoever raised them, and the
+    request's id under Anthropic's name for it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(PATH):
+            send = _Rewording(send)
+        await self.app(scope, receive, send)
+
+
+class _Rewording:
+    """Sends a reply on; the body of an error, which is short, in other words."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._start: Message | None = None
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            ids = [value for name, value in message["headers"] if name == b"x-request-id"]
+            message = {**message, "headers": [*message["headers"], *((b"request-id", value) for value in ids)]}
+            if message["status"] >= 400:
+                self._start = message
+                return
+        elif message["type"] == "http.response.body" and self._start is not None:
+            self._body += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._send_error(self._start, self._body)
+            return
+        await self._send(message)
+
+    async def _send_error(self, start: Message, body: bytes) -> None:
+        request_id = dict(start["headers"]).get(b"request-id", b"").decode("latin-1")
+        try:
+            body = _encoded(error_body(json.loads(body), start["status"], request_id))
+        except (ValueError, LookupError, TypeError):
+            log.warning("an error that is none of ours", status=start["status"], body=body[:200])
+        kept = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+        await self._send({**start, "headers": [*kept, (b"content-length", str(len(body)).encode())]})
+        await self._send({"type": "http.response.body", "body": body})

@@ -1,0 +1,144 @@
+"""The door for the Responses API: POST /v1/responses, plain and streamed, and the stored responses behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream, is_private, session_of
+from services.gateway.api.turns import Turn, Turns
+from services.gateway.records.stored import History, Record, StoredResponses
+from services.gateway.toolsets import Catalogue
+from services.gateway.wire.requests import UnknownTools
+from services.gateway.wire.responses_items import references, with_ids
+from services.gateway.wire.responses_replies import ResponseReply
+from services.gateway.wire.responses_requests import ResponsesBody, ResponsesRequest, understood_response
+from services.shared.contracts.errors import AgentFluxError, InvalidRequest
+from services.shared.contracts.tools import JsonObject
+
+Keep = Callable[[JsonObject], Awaitable[None]]
+
+
+def router(
+    turns: Turns, catalogue: Catalogue, stored: StoredResponses, *, strict_fields: bool, unknown_tools: UnknownTools
+) -> APIRouter:
+    """The routes; `turns` runs them, `stored` keeps what they gave."""
+    routes = APIRouter()
+
+    @routes.post("/v1/responses")
+    async def create(body: ResponsesBody, http: Request) -> Response:
+        caller = caller_of(http)
+        previous, wanted = body.previous_response_id, references(body.input)
+        request = understood_response(
+            body,
+            history=await stored.history(caller, previous) if previous else History(),
+            referenced=await stored.items(caller, wanted) if wanted else {},
+            default_tools=catalogue.default_tools(body.model),
+            session=session_of(http),
+            strict_fields=strict_fields,
+            unknown_tools=unknown_tools,
+        )
+        # What is stored may be from a request that was marked.
+        turn = turns.start(request.chat, private=is_private(http, body) or bool(previous or wanted))
+        reply = ResponseReply(request, f"resp_{turn.record.id}")
+        keep = partial(_keep, stored, caller, request)
+        return await (event_stream(turn, _frames(reply, keep, turn)) if request.chat.stream else _whole(reply, keep, turn))
+
+    @routes.get("/v1/responses/{response_id}")
+    async def retrieve(response_id: str, http: Request, stream: bool = False) -> Response:
+        if stream:
+            raise InvalidRequest("only a response in the making can be streamed, and this one is done", param="stream")
+        return _json((await stored.get(caller_of(http), response_id)).response)
+
+    @routes.delete("/v1/responses/{response_id}")
+    async def delete(response_id: str, http: Request) -> Response:
+        await stored.delete(caller_of(http), response_id)
+        return _json({"id": response_id, "object": "response", "deleted": True})
+
+    @routes.get("/v1/responses/{response_id}/input_items")
+    async def input_items(
+        response_id: str,
+        http: Request,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        order: Literal["asc", "desc"] = "desc",
+    ) -> Response:
+        record = await stored.get(caller_of(http), response_id)
+        return _json(_page(record.input, after=after, limit=limit, order=order))
+
+    return routes
+
+
+def caller_of(http: Request) -> str:
+    """Whose request it is; without API keys all callers are one."""
+    caller = http.scope.get("state", {}).get("caller")
+    return caller.name if caller else ""
+
+
+async def _keep(stored: StoredResponses, caller: str, request: ResponsesRequest, response: JsonObject) -> None:
+    """Stores a response, before its caller can ask for it; where it was to be and cannot be, its `store` says so."""
+    if request.store:
+        items, history = with_ids(request.input, response["id"]), request.history
+        record = Record(response=response, input=items, chain=history.chain, bytes_before=history.bytes)
+        response["store"] = await stored.keep(caller, record)
+
+
+async def _whole(reply: ResponseReply, keep: Keep, turn: Turn) -> Response:
+    async with turn:
+        async for event in turn.events():
+            for _ in reply.events(event):
+                pass
+    for _ in reply.closing():
+        pass
+    await keep(reply.response)
+    return _json(reply.response)
+
+
+async def _frames(reply: ResponseReply, keep: Keep, turn: Turn) -> AsyncGenerator[str]:
+    for opening in reply.opening():
+        yield _frame(opening)
+    try:
+        async for event in turn.events_or_silence():
+            if event is None:
+                yield KEEP_ALIVE
+                continue
+            for said in reply.events(event):
+                yield _frame(said)
+        for closing in reply.closing():
+            yield _frame(closing)
+        await keep(reply.response)
+        yield _frame(reply.last())
+    except AgentFluxError as error:
+        for failing in reply.failing(error):
+            yield _frame(failing)
+
+
+def _frame(event: JsonObject) -> str:
+    return data_frame(event, event=event["type"])
+
+
+def _page(items: list[JsonObject], *, after: str | None, limit: int, order: str) -> JsonObject:
+    """One page of a list, as OpenAI's list objects have it."""
+    ordered = items if order == "asc" else items[::-1]
+    ids = [item["id"] for item in ordered]
+    if after is not None and after not in ids:
+        raise InvalidRequest(f"after is {after!r:.100}, which is no item of this response's input", param="after")
+    start = ids.index(after) + 1 if after is not None else 0
+    data = ordered[start : start + limit]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": start + limit < len(ordered),
+    }
+
+
+def _json(content: JsonObject) -> Response:
+    # Half a surrogate pair, which a client may have sent as a JSON escape, has no UTF-8.
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return Response(body, media_type="application/json")

@@ -1,0 +1,231 @@
+"""What a request of Anthropic's Messages wire asks for, in the words of a chat request.
+
+Source: Anthropic's API reference, "Create a Message". Without effect, because nothing here depends on them: `thinking`,
+`cache_control`, `service_tier`, `container`, `output_config.effort`, and fields that we do not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.gateway.wire.requests import ChatBody, ChatRequest, UnknownTools, understood
+from services.shared.contracts.errors import InvalidRequest
+from services.shared.contracts.tools import JsonObject, Tool
+
+# What a message of each role may hold. Thinking is what an assistant said to itself, and is not read again.
+BLOCKS = {
+    "user": ("text", "tool_result"),
+    "assistant": ("text", "tool_use", "thinking", "redacted_thinking"),
+    "system": ("text",),
+}
+
+CHOICES: dict[str, Callable[[JsonObject], str | JsonObject]] = {
+    "auto": lambda _: "auto",
+    "any": lambda _: "required",
+    "none": lambda _: "none",
+    "tool": lambda choice: {"type": "function", "function": {"name": choice.get("name")}},
+}
+
+# Claude Code begins its system prompt with such a block. It differs in every request, so no engine could reuse what follows.
+BILLING = "x-anthropic-billing-header"
+
+
+class Metadata(BaseModel):
+    """`metadata` of a request."""
+
+    model_config = ConfigDict(extra="allow")
+
+    user_id: str | None = None
+
+
+class MessagesBody(BaseModel):
+    """A Messages request as it arrives; unknown fields are accepted."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str = Field(min_length=1)
+    max_tokens: int = Field(ge=1)
+    messages: list[Any] = Field(min_length=1)
+    system: Any = None
+    tools: list[Any] | None = None
+    tool_choice: JsonObject | None = None
+    stop_sequences: list[str] | None = None
+    stream: bool | None = None
+    temperature: float | None = Field(default=None, ge=0, le=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, lt=2**31)
+    metadata: Metadata | None = None
+    output_config: JsonObject | None = None
+
+
+def understood_messages(
+    body: MessagesBody, *, default_tools: Sequence[Tool], session: str | None, unknown_tools: UnknownTools
+) -> ChatRequest:
+    """The request as a chat request; `unknown_tools` says what becomes of tools that only Anthropic's models know.
+
+    Raises:
+        InvalidRequest: naming the field, what it holds, and what is possible.
+    """
+    fields: JsonObject = {
+        "model": body.model,
+        "messages": _messages(body),
+        "tools": _tools(body.tools or [], unknown_tools),
+        "max_tokens": body.max_tokens,
+        "stop": body.stop_sequences or None,
+        "stream": body.stream,
+        "temperature": body.temperature,
+        "top_p": body.top_p,
+        "response_format": _response_format(body.output_config),
+        "user": body.metadata.user_id if body.metadata else None,
+        **_choice(body.tool_choice),
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    request = understood(ChatBody.model_validate(given), default_tools=default_tools, session=session)
+    # No field of a chat request, but the engine knows it.
+    return replace(request, relayed={**request.relayed, "top_k": body.top_k}) if body.top_k else request
+
+
+def _messages(body: MessagesBody) -> list[JsonObject]:
+    system = [block for block in _blocks(body.system or [], BLOCKS["system"], "system") if not block["text"].startswith(BILLING)]
+    messages: list[JsonObject] = [{"role": "system", "content": system}] if system else []
+    called: set[str] = set()
+    for index, message in enumerate(body.messages):
+        where = f"messages.{index}"
+        role = message.get("role") if isinstance(message, dict) else None
+        if role not in BLOCKS:
+            raise InvalidRequest(f"{where}.role is {role!r}; it is 'user', 'assistant' or 'system'", param=f"{where}.role")
+        blocks = _blocks(message.get("content"), BLOCKS[role], f"{where}.content")
+        messages += [_assistant(blocks, where, called)] if role == "assistant" else _said(role, blocks, where, called)
+    if messages[-1]["role"] == "assistant":
+        raise InvalidRequest(
+            "the last message is the assistant's; continuing a given beginning of the answer is not supported, "
+            "end with a message of the user",
+            param=f"messages.{len(body.messages) - 1}",
+        )
+    return messages
+
+
+def _blocks(content: Any, possible: Sequence[str], where: str) -> list[JsonObject]:
+    """The blocks of `content`, each of a `possible` type; text is one block."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{where} is neither text nor a list of blocks", param=where)
+    for index, block in enumerate(content):
+        at = f"{where}.{index}"
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind not in possible:
+            raise InvalidRequest(
+                f"{at} is a block of type {kind!r:.100}; this deployment reads text only, possible here: {', '.join(possible)}",
+                param=at,
+            )
+        if kind == "text" and not isinstance(block.get("text"), str):
+            raise InvalidRequest(f"{at}.text is {block.get('text')!r:.100}, not a text", param=f"{at}.text")
+    return content
+
+
+def _assistant(blocks: list[JsonObject], where: str, called: set[str]) -> JsonObject:
+    calls = [_call(block, f"{where}.content.{index}") for index, block in enumerate(blocks) if block["type"] == "tool_use"]
+    called.update(call["id"] for call in calls)
+    texts = [block for block in blocks if block["type"] == "text"]
+    message: JsonObject = {"role": "assistant", "content": texts or None}
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def _call(block: JsonObject, where: str) -> JsonObject:
+    for field, kind, wanted in (("id", str, "a text"), ("name", str, "a text"), ("input", dict, "an object")):
+        if not isinstance(block.get(field), kind):
+            raise InvalidRequest(f"{where}.{field} is {block.get(field)!r:.100}, not {wanted}", param=f"{where}.{field}")
+    try:
+        arguments = json.dumps(block["input"], ensure_ascii=False)
+    except RecursionError:
+        raise InvalidRequest(f"{where}.input is nested too deeply", param=f"{where}.input") from None
+    return {"id": block["id"], "type": "function", "function": {"name": block["name"], "arguments": arguments}}
+
+
+def _said(role: str, blocks: list[JsonObject], where: str, called: set[str]) -> list[JsonObject]:
+    """One message for every tool result, and one for the texts in between."""
+    messages: list[JsonObject] = []
+    for index, block in enumerate(blocks):
+        if block["type"] == "tool_result":
+            messages.append(_result(block, f"{where}.content.{index}", called))
+        elif messages and messages[-1]["role"] == role:
+            messages[-1]["content"].append(block)
+        else:
+            messages.append({"role": role, "content": [block]})
+    if not messages:
+        raise InvalidRequest(f"{where}.content is empty", param=f"{where}.content")
+    return messages
+
+
+def _result(block: JsonObject, where: str, called: set[str]) -> JsonObject:
+    call_id = block.get("tool_use_id")
+    if not isinstance(call_id, str) or call_id not in called:
+        raise InvalidRequest(
+            f"{where}.tool_use_id {call_id!r:.100} answers no tool_use of an assistant message before it",
+            param=f"{where}.tool_use_id",
+        )
+    texts = [part["text"] for part in _blocks(block.get("content") or "", ("text",), f"{where}.content")]
+    # Chat messages have no mark for it, and a model that does not see it takes the message for a result.
+    text = "\n".join(["Error:", *texts] if block.get("is_error") is True else texts)
+    return {"role": "tool", "tool_call_id": call_id, "content": text}
+
+
+def _tools(entries: list[Any], unknown_tools: UnknownTools) -> list[JsonObject]:
+    tools = []
+    for index, entry in enumerate(entries):
+        where = f"tools.{index}"
+        if not isinstance(entry, dict):
+            raise InvalidRequest(f"{where} is not an object", param=where)
+        kind = entry.get("type") or "custom"
+        if kind == "custom":
+            tools.append(_tool(entry, where))
+        elif unknown_tools == "refuse":
+            raise InvalidRequest(
+                f"{where} is of type {kind!r:.100}, which is defined by Anthropic and not by the request; send it with a `name` "
+                "and an `input_schema`, or have the operator set unknown_tools to ignore",
+                param=f"{where}.type",
+            )
+    return tools
+
+
+def _tool(entry: JsonObject, where: str) -> JsonObject:
+    name, schema = entry.get("name"), entry.get("input_schema")
+    if not isinstance(name, str):
+        raise InvalidRequest(f"{where}.name is {name!r:.100}, not a text", param=f"{where}.name")
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"{where}.input_schema is not a JSON Schema object", param=f"{where}.input_schema")
+    function: JsonObject = {"name": name, "description": entry.get("description") or "", "parameters": schema}
+    if isinstance(entry.get("strict"), bool):
+        function["strict"] = entry["strict"]
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: JsonObject | None) -> JsonObject:
+    if choice is None:
+        return {}
+    kind = choice.get("type")
+    if not isinstance(kind, str) or kind not in CHOICES:
+        raise InvalidRequest(f"tool_choice.type is {kind!r:.100}; it is {', '.join(CHOICES)}", param="tool_choice.type")
+    fields: JsonObject = {"tool_choice": CHOICES[kind](choice)}
+    if isinstance(choice.get("disable_parallel_tool_use"), bool):
+        fields["parallel_tool_calls"] = not choice["disable_parallel_tool_use"]
+    return fields
+
+
+def _response_format(output: JsonObject | None) -> JsonObject | None:
+    """Chat's `response_format` for `output_config.format`."""
+    wanted = output.get("format") if output else None
+    if wanted is None:
+        return None
+    schema = wanted.get("schema") if isinstance(wanted, dict) else None
+    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema" or not isinstance(schema, dict):
+        raise InvalidRequest(
+            "output_config.format is no object of type 'json_schema' with a `schema`", param="output_config.format"
+        )
+    return {"type": "json_schema", "json_schema": {"name": "output", "schema": schema, "strict": True}}

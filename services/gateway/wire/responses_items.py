@@ -1,0 +1,158 @@
+"""Items, in which the Responses API speaks of a conversation: as clients send them, as they are shown again, as chat messages.
+
+Source: OpenAI's API reference, "Create a model response", field `input`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from services.gateway.records.stored import History, item_id
+from services.shared.contracts.errors import InvalidRequest, NotFound
+from services.shared.contracts.tools import JsonObject
+
+ROLES = ("user", "system", "developer", "assistant")
+ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+TEXT_PARTS = ("input_text", "output_text", "text")
+
+
+def input_items(given: Any, *, history: History, referenced: Mapping[str, JsonObject]) -> list[JsonObject]:
+    """The items of a request's `input` (text, or a list of items) as OpenAI shows them; only those have an id that came with one.
+
+    Raises:
+        InvalidRequest: naming the item and the field that cannot be understood.
+        NotFound: an `item_reference` means nothing in `referenced`.
+    """
+    entries = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    if entries is None and history.items:
+        entries = []
+    if not isinstance(entries, list):
+        raise InvalidRequest(f"input is {given!r:.100}; it is text or a list of items", param="input")
+    known_calls = {item["call_id"] for item in history.items if item["type"] == "function_call"}
+    items: list[JsonObject] = []
+    for index, entry in enumerate(entries):
+        where = f"input.{index}"
+        item = _item(entry, where, referenced)
+        if item is None:
+            continue
+        if item["type"] == "function_call":
+            known_calls.add(item["call_id"])
+        elif item["type"] == "function_call_output" and item["call_id"] not in known_calls:
+            raise InvalidRequest(
+                f"{where}.call_id {item['call_id']!r} answers no function_call before it; send that call as an item, or its "
+                "response as `previous_response_id`",
+                param=f"{where}.call_id",
+            )
+        items.append(item)
+    if not items and not history.items:
+        raise InvalidRequest("input holds nothing to answer; it is text or a list of items", param="input")
+    return items
+
+
+def with_ids(items: Sequence[JsonObject], response_id: str) -> list[JsonObject]:
+    """The items of a response's input, each with an id of its own; one that came with such an id keeps it."""
+    known: dict[str, JsonObject] = {}
+    for number, item in enumerate(items):
+        own = item.get("id")
+        unique = own if own and own not in known else item_id(response_id, number, item["type"])
+        known[unique] = {**item, "id": unique}
+    return list(known.values())
+
+
+def references(given: Any) -> list[str]:
+    """The item ids that a request's `input` refers to."""
+    entries = given if isinstance(given, list) else []
+    return [str(entry.get("id")) for entry in entries if isinstance(entry, dict) and entry.get("type") == "item_reference"]
+
+
+def messages_of(items: Sequence[JsonObject]) -> list[JsonObject]:
+    """Items as chat messages. Calls join the assistant's message right before them, as one turn of the model."""
+    messages: list[JsonObject] = []
+    for item in items:
+        match item["type"]:
+            case "message":
+                messages.append({"role": item["role"], "content": item["content"]})
+            case "function_call":
+                if not messages or messages[-1]["role"] != "assistant":
+                    messages.append({"role": "assistant", "content": None})
+                function = {"name": item["name"], "arguments": item["arguments"]}
+                call = {"id": item["call_id"], "type": "function", "function": function}
+                messages[-1].setdefault("tool_calls", []).append(call)
+            case "function_call_output":
+                messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": item["output"]})
+    return messages
+
+
+def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonObject | None:
+    """An item in the shape that OpenAI shows it in; None for one that says nothing to our models."""
+    if not isinstance(entry, dict):
+        raise InvalidRequest(f"{where} is {entry!r:.100}; an item is an object", param=where)
+    kind = entry.get("type") or ("message" if "role" in entry else None)
+    own_id = {"id": entry["id"]} if isinstance(entry.get("id"), str) and entry["id"] else {}
+    match kind:
+        case "message":
+            return {**own_id, "type": "message", "status": "completed", **_message(entry, where)}
+        case "function_call":
+            arguments = entry.get("arguments")
+            return {
+                **own_id,
+                "type": "function_call",
+                "status": "completed",
+                "call_id": _text(entry, "call_id", where),
+                "name": _text(entry, "name", where),
+                "arguments": "{}" if arguments in (None, "") else _text(entry, "arguments", where),
+            }
+        case "function_call_output":
+            output = entry.get("output")
+            return {
+                **own_id,
+                "type": "function_call_output",
+                "status": "completed",
+                "call_id": _text(entry, "call_id", where),
+                "output": output if isinstance(output, str) else _parts(output, f"{where}.output", role="tool"),
+            }
+        case "reasoning":
+            return None
+        case "item_reference":
+            wanted = str(entry.get("id"))
+            if wanted not in referenced:
+                raise NotFound(f"{where}.id: no item {wanted!r:.100} is stored; send the item itself", param=f"{where}.id")
+            return referenced[wanted]
+        case _:
+            raise InvalidRequest(f"{where}.type is {kind!r:.100}; possible are {', '.join(ITEMS)}", param=f"{where}.type")
+
+
+def _message(entry: JsonObject, where: str) -> JsonObject:
+    role, content = entry.get("role"), entry.get("content")
+    if role not in ROLES:
+        raise InvalidRequest(f"{where}.role is {role!r:.100}; possible are {', '.join(ROLES)}", param=f"{where}.role")
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return {"role": role, "content": _parts(parts, f"{where}.content", role=role)}
+
+
+def _parts(parts: Any, where: str, *, role: str) -> list[JsonObject]:
+    if not isinstance(parts, list):
+        raise InvalidRequest(f"{where} is {parts!r:.100}; it is text or a list of parts", param=where)
+    return [_part(part, f"{where}.{index}", role) for index, part in enumerate(parts)]
+
+
+def _part(part: Any, where: str, role: str) -> JsonObject:
+    kind = part.get("type") if isinstance(part, dict) else None
+    text = part.get("refusal" if kind == "refusal" else "text") if isinstance(part, dict) else None
+    if kind in TEXT_PARTS and isinstance(text, str):
+        return (
+            {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+            if role == "assistant"
+            else {"type": "input_text", "text": text}
+        )
+    if kind == "refusal" and role == "assistant" and isinstance(text, str):
+        return {"type": "refusal", "refusal": text}
+    raise InvalidRequest(f"{where} is a part of type {kind!r:.100}; this deployment reads text only", param=where)
+
+
+def _text(entry: JsonObject, name: str, where: str) -> str:
+    value = entry.get(name)
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{where}.{name} is {value!r:.100}; it is a text", param=f"{where}.{name}")
+    return value

@@ -1,0 +1,163 @@
+"""Items in every shape that clients send: the shape in which they are shown again, and the chat messages they stand for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from openai.types.responses import ResponseItem
+from pydantic import TypeAdapter
+
+from services.gateway.records.stored import History
+from services.gateway.wire.responses_items import input_items, messages_of, references, with_ids
+from services.shared.contracts.errors import InvalidRequest, NotFound
+from services.shared.contracts.messages import normalised
+
+RESPONSE_ID = "resp_" + "0123456789abcdef" * 2
+CALL = {"type": "function_call", "call_id": "call_1", "name": "read", "arguments": '{"path":"a"}'}
+OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "hello"}
+SHOWN: TypeAdapter[Any] = TypeAdapter(ResponseItem)
+
+
+def items(given: Any, *, history: History | None = None, referenced: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    found = with_ids(input_items(given, history=history or History(), referenced=referenced or {}), RESPONSE_ID)
+    for item in found:
+        SHOWN.validate_python(item)
+    return found
+
+
+def chat(given: Any) -> list[dict[str, Any]]:
+    return normalised(messages_of(items(given)))
+
+
+def test_text_is_one_message_of_the_user() -> None:
+    [item] = items("hi")
+    content = [{"type": "input_text", "text": "hi"}]
+    assert item == {
+        "id": f"msg_{RESPONSE_ID[5:]}0000",
+        "type": "message",
+        "status": "completed",
+        "role": "user",
+        "content": content,
+    }
+    assert chat("hi") == [{"role": "user", "content": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"role": "user", "content": "hi"}, ("user", "hi")),
+        ({"type": "message", "role": "user", "content": "hi"}, ("user", "hi")),
+        ({"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "text", "text": "b"}]}, ("user", "a\nb")),
+        ({"role": "developer", "content": "be brief"}, ("system", "be brief")),
+        ({"type": "message", "role": "system", "content": [{"type": "input_text", "text": "be brief"}]}, ("system", "be brief")),
+        ({"role": "assistant", "content": "ok"}, ("assistant", "ok")),
+        (
+            {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "phase": "final_answer",
+             "content": [{"type": "output_text", "text": "ok", "annotations": [], "logprobs": []}]},
+            ("assistant", "ok"),
+        ),
+        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, ("assistant", "no")),
+        ({"role": "assistant", "content": [{"type": "input_text", "text": "ok"}]}, ("assistant", "ok")),
+    ],
+)  # fmt: skip
+def test_a_message_in_every_shape(entry: dict[str, Any], message: tuple[str, str]) -> None:
+    assert [(each["role"], each["content"]) for each in chat([entry])] == [message]
+
+
+@pytest.mark.parametrize(
+    ("call", "output"),
+    [
+        (CALL, OUTPUT),
+        ({**CALL, "id": "fc_1", "status": "completed"}, {**OUTPUT, "id": "fco_1", "status": "completed"}),
+        (CALL, {**OUTPUT, "output": [{"type": "input_text", "text": "hello"}]}),
+    ],
+)
+def test_a_call_and_its_result_in_every_shape(call: dict[str, Any], output: dict[str, Any]) -> None:
+    function = {"name": "read", "arguments": '{"path":"a"}'}
+    assert chat([{"role": "user", "content": "hi"}, call, output]) == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": function}]},
+        {"role": "tool", "content": "hello", "tool_call_id": "call_1"},
+    ]
+
+
+def test_a_call_without_arguments_has_an_empty_object() -> None:
+    assert items([{**CALL, "arguments": ""}])[0]["arguments"] == "{}"
+
+
+def test_calls_of_one_turn_are_one_message_and_join_the_text_before_them() -> None:
+    second = {**CALL, "call_id": "call_2"}
+    turn = [{"role": "assistant", "content": "Let me look."}, CALL, second, OUTPUT, {**OUTPUT, "call_id": "call_2"}, CALL]
+    messages = chat(turn)
+    assert [message["role"] for message in messages] == ["assistant", "tool", "tool", "assistant"]
+    assert messages[0]["content"] == "Let me look."
+    assert [call["id"] for call in messages[0]["tool_calls"]] == ["call_1", "call_2"]
+
+
+def test_reasoning_is_left_out_and_own_ids_are_kept() -> None:
+    reasoning = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "…"}
+    assert [item["id"] for item in items([reasoning, {**CALL, "id": "fc_mine"}, OUTPUT])] == [
+        "fc_mine",
+        f"fco_{RESPONSE_ID[5:]}0001",
+    ]
+
+
+def test_an_id_that_was_sent_twice_counts_once_or_pages_would_go_round_in_circles() -> None:
+    twice = {"id": "msg_1", "role": "user", "content": "hi"}
+    assert [item["id"] for item in items([twice, twice])] == ["msg_1", f"msg_{RESPONSE_ID[5:]}0001"]
+
+
+def test_a_result_may_answer_a_call_of_the_stored_history() -> None:
+    [item] = items([OUTPUT], history=History(items=items([CALL]), chain=[RESPONSE_ID]))
+    assert item["output"] == "hello"
+
+
+def test_a_reference_stands_for_the_stored_item() -> None:
+    given = [{"type": "item_reference", "id": "fc_1"}, OUTPUT]
+    [stored] = items([{**CALL, "id": "fc_1"}])
+    assert references(given) == ["fc_1"]
+    assert [item["type"] for item in items(given, referenced={"fc_1": stored})] == [
+        "function_call", "function_call_output",
+    ]  # fmt: skip
+    with pytest.raises(NotFound) as refused:
+        items(given)
+    assert (refused.value.param, "'fc_1'" in refused.value.message) == ("input.0.id", True)
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        (None, "input"),
+        (5, "input"),
+        ({"role": "user", "content": "hi"}, "input"),
+        ([], "input"),
+        ([{"type": "reasoning", "id": "rs_1", "summary": []}], "input"),
+        (["hi"], "input.0"),
+        ([{"content": "hi"}], "input.0.type"),
+        ([{"type": "web_search_call", "id": "ws_1"}], "input.0.type"),
+        ([{"type": ["message"]}], "input.0.type"),
+        ([{"role": "tool", "content": "hi"}], "input.0.role"),
+        ([{"role": ["user"], "content": "hi"}], "input.0.role"),
+        ([{"role": "user"}], "input.0.content"),
+        ([{"role": "user", "content": 5}], "input.0.content"),
+        ([{"role": "user", "content": ["hi"]}], "input.0.content.0"),
+        ([{"role": "user", "content": [{"type": "input_image", "image_url": "data:"}]}], "input.0.content.0"),
+        ([{"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_file"}]}], "input.0.content.1"),
+        ([{"role": "user", "content": [{"type": "input_text", "text": None}]}], "input.0.content.0"),
+        ([{**CALL, "call_id": None}], "input.0.call_id"),
+        ([{**CALL, "name": ""}], "input.0.name"),
+        ([{**CALL, "arguments": {"path": "a"}}], "input.0.arguments"),
+        ([CALL, {**OUTPUT, "output": None}], "input.1.output"),
+        ([CALL, {**OUTPUT, "output": [{"type": "input_image"}]}], "input.1.output.0"),
+        ([OUTPUT, CALL], "input.0.call_id"),
+        ([CALL, {**OUTPUT, "call_id": "call_9"}], "input.1.call_id"),
+        ([{"type": "item_reference"}], "input.0.id"),
+        ([{"type": "item_reference", "id": ["fc_1"]}], "input.0.id"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(given: Any, param: str) -> None:
+    with pytest.raises((InvalidRequest, NotFound)) as refused:
+        items(given)
+    assert refused.value.param == param
+    assert param in refused.value.message

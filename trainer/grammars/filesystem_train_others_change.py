@@ -1,0 +1,126 @@
+"""How yet other users ask for changes: rarer verbs, fewer words, more detours. Slots as in `filesystem_train_change`."""
+
+from __future__ import annotations
+
+WRITE_DO = (
+    "(jot|note|write|put|set|scribble|get|take) {c} down in {p}",
+    "(record|note|register|capture|document|file|enter|commit) {c} (under|in|as|to) {p}",
+    "(produce|compose|make|generate|create|craft|compile) (a file |a text |){p} (holding|containing) {c}",
+    "(compose|write|create|make) {p}, its (only|whole|sole|entire) text being {c}",
+    "(note|jot|put|record|write) {c} in a (fresh|separate) (file|document|text file) {p}",
+    "let {p} (hold|say|contain|read|be) {c}",
+    "(dump|drop|throw|pour|place|stick|pop) {c} (into|in) (a file called |){p}",
+    "(start|open|begin|set up) a (new|fresh) (file|note|document) {p} (and put|and write|with) {c} (in it|inside|as its text)",
+    "(leave|keep|record) (a note|a reminder|a line) in {p}(:| that says| saying| reading) {c}",
+    "(let|have) the (file|document) {p} (say|contain|hold|read) {c}",
+    "(print|pipe|redirect) {c} into {p}",
+)
+WRITE_SAY = (
+    "{c} - (save|write|store|put|note|record) (that|this|it) (in|to|as|under) {p}",
+    "(for|into) {p}: {c}",
+    "(note|memo|text) for {p}: {c}",
+    "(file|name) {p}, (contents|text|inside): {c}",
+    "i (want|need|would like) {c} (noted|recorded|written down|saved|kept|jotted down|on file) (in|under|as) {p}",
+    "(would you|could you) (jot|note|write|put) {c} down in {p}(|?)",
+    "a (new|fresh) (file|document|note) {p} (holding|with|saying|containing) {c}(|, please)",
+    "(i must not|don't let me|so i won't) forget: {c}. (note|record|save) it in {p}",
+    "my (sister|boss|teacher) (asked for|wants|needs) a file {p} (that says|containing) {c}",
+    "(tomorrow|later) i (will need|want to find|must have) {c} in {p}, (save|write) it",
+    "{p} (is to|shall|ought to) (say|hold|contain|read) {c}",
+    "text {c}, (file|saved as|file name|to be called|destination) {p}",
+    "{p} (with|containing|saying|that says) {c}(|, please|, new file)",
+    "(i'd like|i want|we need) a (note|file|document) saying {c} (under|as|called|named|in) {p}",
+    "(make|have) it (a file|a note): {c}, (called|named|file name|in) {p}",
+    "(idea|note|message|reminder): {c}. (put|keep|store|drop) it in {p}",
+)
+EDIT_DO = (
+    "(swap|trade) {a} for {b} in {p}",
+    "(swap|switch|change) {a} (out for|over to|for) {b} (inside|within|in) {p}",
+    "(substitute|put|insert|use|drop in) {b} (for|in place of|instead of) {a} (in|inside|within) {p}",
+    "(amend|correct|rectify|alter|tweak|touch up) {p}: {a} (becomes|should be|ought to be|is to be) {b}",
+    "(correct|amend|tweak|rectify|turn|rework|morph) {a} (into|to) {b} (within|in|inside) {p}",
+    "(let|have) {a} (become|read|be) {b} in {p}",
+    "(go|jump|turn) to {p} and (swap|trade|exchange) {a} for {b}",
+    "(spot|locate|track down) {a} in {p} and (swap it for|substitute|make it) {b}",
+    "in {p}(|,) (swap|trade|exchange|substitute) {a} (for|by|with) {b}(| there|, nothing else)",
+    "in {p}(|,) (correct|amend|alter|tweak|rewrite) {a} (to|so that it says|so it reads) {b}",
+    "(let|make) {p} (say|have) {b} where the text (now |)(says|reads|has) {a}",
+)
+EDIT_SAY = (
+    "in {p}, {a} (ought to|is to|shall|needs to) (become|be|read|say) {b}",
+    "{p}, (swap|correction|change|edit|fix): {a} (becomes|to|->) {b}",
+    "(correction|change|amendment|update) (for|in|to) {p}: {b} instead of {a}",
+    "instead of {a}, {p} (should|must|ought to) (say|read|have|hold) {b}",
+    "{p} (should|must|ought to|needs to) (say|read|have|hold) {b}, (not|instead of|rather than) {a}",
+    "(oops|sorry|my mistake), {a} in {p} (was meant to be|should have been|ought to be) {b}",
+    "i (wrote|noted|typed|put) {a} in {p} but (meant|it is) {b}(|, correct it|, fix that)",
+    "(would you|could you) (swap|exchange|substitute) {a} (for|with) {b} in {p}(|?)",
+    "the {a} in {p} (is wrong|no longer holds|has to go)(:|, use|, write|, make it) {b}",
+    "(wherever|where) it says {a} in {p}, (let it say|it should say|put|write) {b}",
+    "{p} (is wrong|has an error|is outdated) (at|where it says) {a}(:|, write|, make that|, put) {b}",
+    "(please|kindly) {b} (instead of|in place of|for) {a} in {p}",
+    "(one|a small|a quick) (change|correction|fix) (in|for) {p}: {a} (becomes|should be|to) {b}",
+    "{a} -> {b} (in|inside|for) {p}",
+    "in {p}, {b} (is right|is correct|is what i mean), not {a}(|, correct that|, fix it)",
+)
+MKDIR_DO = (
+    "(establish|spin up|lay out|produce|found|bring into being|put in place) (a|the|a fresh) (directory|folder) {d}",
+    "(spin up|produce|set up|establish|generate) (a|an empty) (folder|directory) (named|called|at|titled) {d}",
+    "(craft|construct|forge|bring up|raise|compose) (a|a new) (folder|directory) (called|named) {d}",
+    "let there be (a|a new) (folder|directory) (called|named|) {d}",
+    "let (me|us) have (a|a new|an empty) (folder|directory) (called|named|) {d}",
+    "(get|have) (me|us) (a|a fresh|a new) (folder|directory) {d}",
+    "(claim|secure|earmark) a (folder|directory) {d} for us",
+    "(make|add|create|establish) a (spot|place|home) (for backups|for bills|for scans) (called|named|at) {d}",
+)
+MKDIR_SAY = (
+    "(we'll|we will|i'll|i will) (require|need|want) a (folder|directory) (called|named|) {d}",
+    "{d}: (new folder|new directory|make that folder|an empty folder please|create this directory)",
+    "(an empty|a fresh|a new|a brand new) (folder|directory) (called|named|at|) {d}(|, please|!)",
+    "(would you|could you) (establish|make|set up|create) (a|the) (folder|directory) {d}(|?)",
+    "i'd (love|like) to have a (folder|directory) (called|named|) {d}",
+    "i (plan|am about) to (collect|keep|store) (bills|scans|photos) in a (folder|directory) {d}, (make|establish|create) it",
+    "(folder|directory) name: {d}(|, please create it|, make it)",
+    "{d} (as a folder|as a directory|folder), (make it|create it|establish it|set it up)",
+    "(folder|directory|dir) {d}, (make|create|add|establish) it(|, please)",
+)
+MOVE_DO = (
+    "(shift|move|haul|drag|lug|bring|pull) {p} (over |)(to|into) {q}",
+    "(relocate|transfer|shift|convey|transport|hand over|bring|haul) {p} (to|into|over to) {q}",
+    "(transplant|displace|lodge|house|nest|settle) {p} (in|into|inside) {q}",
+    "(pick|grab|fetch|take|pull) {p} (up |)and (put|drop|place|park|set) it (in|into|inside) {q}",
+    "let {p} (live|go|move|sit|reside) (in|into|inside) {q}(| from now on)",
+    "(find a new home for|give a new home to) {p} in {q}",
+)
+MOVE_SAY = (
+    "{p} (belongs|fits better|has its place|would be better off) in {q}(|, please relocate it|, shift it|, move it there)",
+    "{q} is (the right|a better|the new) (place|home|spot) for {p}(|, move it|, shift it)",
+    "{p} (relocated|shifted|transferred|moved) (to|into) {q}(|, please)",
+    "(relocation|transfer|move|destination) of {p}: {q}",
+    "{p} (wants|is meant|is supposed) to (live|be|go|sit) (in|inside) {q}",
+    "(new|next) (home|place|location) (of|for) {p}: {q}",
+    "{p} (into|to) {q}(|, please|, move it|, shift it there)",
+    "i'd (rather|sooner) have {p} (in|inside) {q}",
+    "(why not|could you|would you) (move|shift|put|bring) {p} (to|into) {q}(|?)",
+    "{p} (is lost|looks lost|is useless) where it is, (move|shift|bring) it (to|into) {q}",
+)
+RENAME_DO = (
+    "(retitle|rebrand|rename|restyle|rechristen) {p} (as|to) {n}",
+    "(swap|change|amend) the name of {p} (for|to|into) {n}",
+    "let {p} (go by|bear|carry|have|take) (the name |the title |the filename ){n}(| from now on)",
+    "let {p} (go by|be called|be known as|be named|answer to) {n}(| from now on)",
+    "(give|assign|bestow on) {p} the (new |)(name|title|filename) {n}",
+    "(establish|set|use) {n} as the (new |)(title|filename) (of|for) {p}",
+)
+RENAME_SAY = (
+    "{p} ought to (go by the name|be called|be named|bear the name|be titled) {n}",
+    "(from now on|as of today|in future)(|,) {p} (is|goes by|is called|is named|shall be) {n}",
+    "{p}: (new name|new title|name it|call it|retitle it as|rename to) {n}",
+    "(the|a) (new|proper|right) (name|title|filename) (for|of) {p} (is|would be) {n}(|, rename it|, change it)",
+    "{n} is (the right|the new|a nicer) (name|title) (for|of) {p}(|, rename it|, change it)",
+    "{p} is (a bad|a silly|the wrong|an ugly) name, (make it|call it|use|let it be) {n}",
+    "{p} (to be|will be|is to be) (called|named|known as) {n}(| from now on)",
+    "{p} (needs|wants|could use|deserves) (the name|the title) {n}",
+    "i'd (rather|sooner) (call|name) {p} {n}",
+    "{p} (under|by) (the|its) (new|proper|right) name {n}(|, please)",
+)
