@@ -5,7 +5,8 @@
 The held-out grammar of a toolset shuns every verb that training has, so it asks for the hardest generalisation. The requests in
 trainer/heldout/<toolset>_everyday.jsonl shun none: they are single sentences, each written for itself, as people write. Those
 that resemble a training question (`--train` names the rows, such as build/train/filesystem/small-…/train.jsonl) are left out
-and counted. Executes the gold plans on the real server, prints a table and writes it to build/train/<toolset>/everyday.json.
+and counted. The base model beside them has the tools' schemas in its prompt, as it is served without adapters. Executes the
+gold plans on the real server, prints a table and writes it to build/train/<toolset>/everyday.json.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def run(plan: Plan, store: Path, train: Path | None, bar: Bar) -> str:
     found = decisions_of(rows, plan.tools)
     base = load_base(plan.model_dir)
     identity = sha256_of([[one.trajectory, one.turn] for one in found])[:8]
-    before = outcomes_on(plan, base, [], None, found, f"base_{identity}", bar)
+    alone = replace(plan, profile=replace(plan.profile, prompt_profile="full"))
+    before = outcomes_on(alone, base, [], None, found, f"base_{identity}", bar)
     who = sha256_of([one.folder.name for one in known.adapters])[:8]
     after = outcomes_on(plan, base, known.adapters, known.activation, found, f"{who}_{identity}", bar)
     numbers = figures(after, before, answer_label(plan.tools), tools=[tool.name for tool in plan.tools])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import cast
 
 import uvloop
 
@@ -20,7 +21,7 @@ def _reply(body: object) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content) + content
 
 
-def _chunk(delta: dict[str, object], finish: str | None = None) -> bytes:
+def chunk(delta: dict[str, object], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return _framed(json.dumps({"id": "x", "object": "chat.completion.chunk", "choices": [choice]}))
 
@@ -47,7 +48,7 @@ REPLIES = {
 }
 OTHER = _reply({"status": "ok"})
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-STREAM_END = _chunk({}, "stop") + _framed(json.dumps({"choices": [], "usage": USAGE})) + _framed("[DONE]") + b"0\r\n\r\n"
+STREAM_END = chunk({}, "stop") + _framed(json.dumps({"choices": [], "usage": USAGE})) + _framed("[DONE]") + b"0\r\n\r\n"
 
 
 class Instant(asyncio.Protocol):
@@ -59,8 +60,8 @@ class Instant(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are no asyncio.Transport, but do the same.
+        self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -78,9 +79,9 @@ class Instant(asyncio.Protocol):
             path = head.split(b" ", 2)[1]
             loop = asyncio.get_running_loop()
             if path == b"/v1/chat/completions" and b'"stream":true' in body.replace(b" ", b""):
-                loop.call_later(self.delay_s, self.send, STREAM_HEAD + _chunk({"role": "assistant", "content": ""}))
+                loop.call_later(self.delay_s, self.send, STREAM_HEAD + chunk({"role": "assistant", "content": ""}))
                 for number in range(WORDS):
-                    loop.call_later(self.delay_s + number * WORD_S, self.send, _chunk({"content": f"w{number} "}))
+                    loop.call_later(self.delay_s + number * WORD_S, self.send, chunk({"content": f"w{number} "}))
                 loop.call_later(self.delay_s + WORDS * WORD_S, self.send, STREAM_END)
             elif self.delay_s:
                 loop.call_later(self.delay_s, self.send, REPLIES.get(path, OTHER))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import httpx
@@ -14,6 +15,7 @@ from opentelemetry import propagate
 from pydantic import BaseModel, ValidationError
 
 from services.shared.clients.breaker import Breaker
+from services.shared.clients.transport import AiohttpTransport
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, Unavailable, UpstreamError, error_from
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -45,18 +47,18 @@ class HttpClient:
         self.base_url = base_url
         self._breaker = breaker
         self._unavailable = unavailable
-        # Idle connections are let go before a server does it (vLLM after 5 s), so that no request meets a closing one.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=3.0)
-        if base_url.startswith("unix:"):
-            transport = httpx.AsyncHTTPTransport(uds=base_url.removeprefix("unix:"), limits=limits)
-            base_url = f"http://{service}"
+        uds = base_url.removeprefix("unix:") if base_url.startswith("unix:") else None
+        self._transport = transport or AiohttpTransport(uds=uds)
+        prefix = f"http://{service.replace(' ', '-')}" if uds else base_url.rstrip("/")
+        # Parsing a URL costs as much as sending a request, and most requests go to a few paths.
+        self._url = lru_cache(maxsize=64)(lambda path: httpx.URL(prefix + path))
         # Connecting is local and quick or does not happen; the deadline is for the answer.
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, connect_timeout_s))
-        self._client = httpx.AsyncClient(base_url=base_url, timeout=timeout, limits=limits, transport=transport, trust_env=False)
+        self._extensions = {"timeout": timeout.as_dict()}
 
     async def aclose(self) -> None:
         """Closes the connection pool."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def get(self, path: str) -> Any:
         """The JSON body of a GET."""
@@ -141,11 +143,16 @@ class HttpClient:
         propagate.inject(headers)
         if request_id := structlog.contextvars.get_contextvars().get("request_id"):
             headers["x-request-id"] = request_id
+        # Straight to the transport: what a client of httpx adds (redirects, cookies, sign-in) is not wanted between services.
+        request = httpx.Request(method, self._url(path), headers=headers, content=content, extensions=self._extensions)
         try:
-            async with self._client.stream(method, path, content=content, headers=headers) as response:
+            response = await self._transport.handle_async_request(request)
+            try:
                 if response.status_code >= 400:
                     raise self._error(response.status_code, await response.aread())
                 yield response
+            finally:
+                await response.aclose()
         except httpx.TimeoutException as error:
             if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
                 raise self._unavailable(f"{self.service} at {self.base_url} does not accept connections") from error
