@@ -181,7 +181,7 @@ async def test_no_key_is_in_a_log_an_error_or_a_metric(tmp_path, logs):
     for secret in (KEY, OTHER, key_digest(KEY), key_digest(OTHER)):
         assert secret not in seen
     assert 'caller="team-a"' in page
-    assert any('"caller": "team-a"' in line for line in logs)
+    assert any('"caller": "team-a"' in line for line in logs), logs
 
 
 # --- Limits ---

@@ -125,8 +125,12 @@ def error_response(error: AgentFluxError) -> Response:
 
 async def _handle_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, AgentFluxError)
-    log.warning("request failed", code=error.code, status=error.status, error=error.message)
+    _tell(error)
     return error_response(error)
+
+
+def _tell(error: AgentFluxError) -> None:
+    log.warning("request failed", code=error.code, status=error.status, error=error.message)
 
 
 async def _handle_validation(request: Request, error: Exception) -> Response:
@@ -198,6 +202,7 @@ class Edge:
                 body = unpacked(body, encodings, self.settings.max_body_bytes)
             await self._run_until_disconnect(scope, receive, exchange, body)
         except AgentFluxError as error:
+            _tell(error)
             await self._send_error(scope, receive, exchange, error)
         except RecursionError:
             # Nothing of ours recurses but along a client's JSON. A trace of a thousand frames would tell nothing, slowly.
