@@ -56,10 +56,10 @@ def run(plan: Plan, store: Path, train: Path | None, bar: Bar) -> str:
     found = decisions_of(rows, plan.tools)
     base = load_base(plan.model_dir)
     identity = sha256_of([[one.trajectory, one.turn] for one in found])[:8]
-    alone = replace(plan, profile=replace(plan.profile, prompt_profile="full"))
-    before = outcomes_on(alone, base, [], None, found, f"base_{identity}", bar)
     who = sha256_of([one.folder.name for one in known.adapters])[:8]
     after = outcomes_on(plan, base, known.adapters, known.activation, found, f"{who}_{identity}", bar)
+    alone = replace(plan, profile=replace(plan.profile, prompt_profile="full"))
+    before = outcomes_on(alone, base, [], None, found, f"base_{identity}", bar)
     numbers = figures(after, before, answer_label(plan.tools), tools=[tool.name for tool in plan.tools])
     numbers |= {"conversations": len(fresh), "left_out": known_already}
     (plan.work.parent / "everyday.json").write_text(json.dumps(numbers, indent=2) + "\n")
