@@ -34,7 +34,7 @@ from deploy.local.progress import Progress
 
 PEERS = REPOSITORY / "build" / "bench" / "peers"
 # 1.82.7, 1.82.8 and 1.107.0 of litellm were compromised: the version is exact.
-LITELLM, VLLM_ROUTER = "litellm[proxy]==1.109.1", "vllm-router==0.1.17"
+LITELLM, VLLM_ROUTER = "litellm[proxy]==1.106.2", "vllm-router==0.1.17"
 FIRST_PORT = 18600
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 ASK: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "Is it raining in Paris?"}]}
@@ -150,7 +150,7 @@ def throughput(bench: Bench, targets: list[Target], rounds: int) -> None:
         for number in range(max(2, rounds // 2)):
             for target in random.Random(number).sample(targets, len(targets)):
                 # A slow peer need not be asked as often.
-                total = connections * (8 if target in targets[3:] else 40)
+                total = max(connections * 8, 1500)
                 reply = bench.load(target, connections, total)
                 seconds = sorted(reply["seconds"])
                 failed = total - len(seconds)
@@ -209,7 +209,9 @@ def _peers(bench: Bench, behind: str) -> Iterator[Target]:
     """The peers that could be installed and started."""
     config = bench.folder / "litellm.yaml"
     params = {"model": "openai/base", "api_base": f"{behind}/v1", "api_key": "any"}
-    config.write_text(json.dumps({"model_list": [{"model_name": "base", "litellm_params": params}]}))
+    settings = {"dangerously_permit_weak_or_unset_master_key": True}
+    models = [{"model_name": "base", "litellm_params": params}]
+    config.write_text(json.dumps({"model_list": models, "general_settings": settings}))
     commands = {
         LITELLM: ["litellm", "--config", str(config), "--port", "{port}", "--num_workers", "1"],
         VLLM_ROUTER: ["vllm-router", "--worker-urls", behind, "--port", "{port}"],

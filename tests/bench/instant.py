@@ -79,14 +79,19 @@ class Instant(asyncio.Protocol):
             path = head.split(b" ", 2)[1]
             loop = asyncio.get_running_loop()
             if path == b"/v1/chat/completions" and b'"stream":true' in body.replace(b" ", b""):
-                loop.call_later(self.delay_s, self.send, STREAM_HEAD + chunk({"role": "assistant", "content": ""}))
-                for number in range(WORDS):
-                    loop.call_later(self.delay_s + number * WORD_S, self.send, chunk({"content": f"w{number} "}))
-                loop.call_later(self.delay_s + WORDS * WORD_S, self.send, STREAM_END)
+                loop.call_later(self.delay_s, self.stream, 0)
             elif self.delay_s:
                 loop.call_later(self.delay_s, self.send, REPLIES.get(path, OTHER))
             else:
                 self.send(REPLIES.get(path, OTHER))
+
+    def stream(self, number: int) -> None:
+        """Word after word: timers that are due at the same time have no order."""
+        if number == 0:
+            self.send(STREAM_HEAD + chunk({"role": "assistant", "content": ""}))
+        self.send(chunk({"content": f"w{number} "}) if number < WORDS else STREAM_END)
+        if number < WORDS:
+            asyncio.get_running_loop().call_later(WORD_S, self.stream, number + 1)
 
     def send(self, data: bytes) -> None:
         if self.transport is not None:
