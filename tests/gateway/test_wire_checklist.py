@@ -1,8 +1,8 @@
 """What agent frameworks rely on, item by item, over HTTP: the gateway, the selector and the argument service as they are, in
 front of an engine that does what the user says.
 
-Items that need a fault or a key have their tests where those are: 9, 10, 47 and 52 (keys, limits) in test_callers.py; 49 (failures
-in the middle of a stream), 53 (clients that leave) and 54 (keep-alive) in test_chat_api.py; 48 also in tests/e2e/test_faults.py.
+Items that need a fault or a key have their tests where those are: 9, 10, 47 and 52 (keys, limits) in test_callers.py; 49 (streams
+that fail half-way), 53 (clients that leave) and 54 (keep-alive) in test_chat_api.py; 48 also in tests/e2e/test_faults.py.
 """
 
 from __future__ import annotations
