@@ -148,8 +148,14 @@ def test_a_client_that_trims_its_history_is_counted_by_its_session(deployment: D
             model="filesystem",
             messages=trimmed,
             max_tokens=32,
-            # An answer in words would end the turn, and clear the count.
-            tool_choice="required",
+            # An answer in words would end the turn, and clear the count. Between two tools both stand in the header.
+            tool_choice={
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": "required",
+                    "tools": [{"type": "function", "function": {"name": name}} for name in ("read_file", "list_directory")],
+                },
+            },
             extra_headers={"x-session-id": "trimming-client"},
         )
         vote = json.loads(raw.headers["x-agentflux-selection"])

@@ -96,7 +96,9 @@ def test_without_tools_the_base_model_answers(
 
 def test_models_are_listed_with_their_parents(deployment: Deployment, client: openai.OpenAI) -> None:
     models = {model.id: model for model in client.models.list()}
-    assert set(models) == {deployment.model, "filesystem"}
+    adapters = {name for name in models if "--" in name}
+    assert set(models) - adapters == {deployment.model, "filesystem"}
+    assert {models[name].model_dump()["parent"] for name in adapters} <= {deployment.model}
     assert client.models.retrieve("filesystem").model_dump()["parent"] == deployment.model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -20,6 +21,16 @@ class Clock:
         return self.now
 
 
+crowds: list[Crowd] = []
+
+
+@pytest.fixture(autouse=True)
+async def over() -> AsyncIterator[None]:
+    yield
+    while crowds:
+        await crowds.pop().leave()
+
+
 class Crowd:
     """Turns that are started by name and ended by name; `began` has the names in the order in which they got places."""
 
@@ -29,6 +40,13 @@ class Crowd:
         self.began: list[str] = []
         self.ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
+        crowds.append(self)
+
+    async def leave(self) -> None:
+        """Nobody waits on when the test is over: the next one has the same event loop."""
+        for task in self.tasks.values():
+            task.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
     async def start(self, name: str, caller: str = "a", *, continues: bool = False, time_left_s: float = 1000) -> None:
         async def turn() -> None:

@@ -189,7 +189,7 @@ async def test_one_failure_of_the_probe_is_no_proof(open_workspace: Path) -> Non
 @pytest.mark.skipif(os.geteuid() != 0, reason="a plain user has one mode only")
 async def test_a_weaker_mode_is_declared(open_workspace: Path) -> None:
     found = await Faltering(open_workspace, Mode.NESTED, Mode.NESTED).probe()
-    assert found.driver == "bwrap (privileged)"
+    assert found.driver == "bwrap (privileged)", found
     assert "a user namespace of its own: the sandbox's self-probe did not end" in found.not_enforced
 
 

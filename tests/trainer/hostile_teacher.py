@@ -46,9 +46,14 @@ class HostileTeacher:
             server.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        self.headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
-        body = json.loads(await reader.readexactly(int(self.headers["content-length"])))
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+            body = json.loads(await reader.readexactly(int(self.headers["content-length"])))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            # Whoever stops asks no further, also in the middle of a question.
+            writer.close()
+            return
         key = sha256_of(body)
         fault = self._fault(key)
         self.asked[key] += 1

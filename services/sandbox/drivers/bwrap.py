@@ -25,6 +25,7 @@ from services.sandbox.errors import SandboxUnusable, ToolsetNotReady
 from services.sandbox.limits import Limits
 
 PROBE_TIMEOUT_S = 20.0
+RETRY_S = 1.0
 
 _Pipe = TypeVar("_Pipe", asyncio.StreamReader, asyncio.StreamWriter)
 
@@ -167,10 +168,12 @@ class BwrapDriver:
         return Layout(bwrap=bwrap, setpriv=setpriv, prlimit=prlimit, uid=uid, top=links)
 
     async def _try_twice(self, machine: _Machine) -> Verdict:
-        # A service that was paused for long (a suspended machine, a debugger) finds its probe timed out; once is no proof.
+        # A service that was paused for long (a suspended machine, a debugger) finds its probe timed out, and one that comes right
+        # after a sandbox full of processes finds none free; once is no proof.
         try:
             return await self._try(machine)
         except SandboxUnusable:
+            await asyncio.sleep(RETRY_S)
             return await self._try(machine)
 
     async def _try(self, machine: _Machine) -> Verdict:
