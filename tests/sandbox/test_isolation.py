@@ -13,6 +13,7 @@ import pytest
 from services.sandbox.app import Sandbox
 from services.sandbox.settings import SandboxSettings
 from services.shared.clients.sandbox import SandboxClient
+from services.shared.contracts.errors import Unavailable
 from tests.sandbox.conftest import Call
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -124,6 +125,9 @@ async def test_a_fork_bomb_meets_a_wall_and_others_go_on(call: Call) -> None:
     assert int(children) < 24
     assert "unavailable" in why
     assert (await call("echo", "still here")).text == "still here"
+    # Its children live as long as their sandbox does, and the limit is the user's: the next sandboxes would find none free.
+    with pytest.raises(Unavailable):
+        await call("exit", session="bomb")
 
 
 async def test_capabilities_list_what_is_enforced_and_what_is_not(service: tuple[Sandbox, SandboxClient]) -> None:
