@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -166,6 +167,24 @@ class FakeSelector:
             release=self.release,
             usage=usage,
         )
+
+
+class SlowSelector(FakeSelector):
+    """Takes its time, and remembers whether it was interrupted."""
+
+    def __init__(self, seconds: float, choose: Callable[[SelectionRequest], str | None] = lambda _: "read_file") -> None:
+        super().__init__(choose)
+        self.seconds = seconds
+        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
+
+    async def select(self, request: SelectionRequest) -> Selection:
+        self.started.set()
+        try:
+            await asyncio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        return await super().select(request)
 
 
 class FakeWriter:

@@ -25,29 +25,11 @@ from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArgum
 from services.shared.contracts.calls import Ladder
 from services.shared.contracts.errors import ArgumentsInvalid, EngineUnavailable
 from services.shared.contracts.selection import Selection, SelectionRequest
-from tests.fakes import FakeMemory, FakeSelector, FakeWriter, ScriptedEngine, tool
+from tests.fakes import FakeMemory, FakeSelector, FakeWriter, ScriptedEngine, SlowSelector, tool
 from tests.shared.serving import served
 
 pytestmark = pytest.mark.anyio
 ASK: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "tools": [tool("read_file").openai()]}
-
-
-class SlowSelector(FakeSelector):
-    """Takes its time, and remembers whether it was interrupted."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(lambda _: "read_file")
-        self.seconds = seconds
-        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
-
-    async def select(self, request: SelectionRequest) -> Selection:
-        self.started.set()
-        try:
-            await asyncio.sleep(self.seconds)
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        return await super().select(request)
 
 
 class EndlessEngine(ScriptedEngine):

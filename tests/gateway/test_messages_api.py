@@ -27,7 +27,7 @@ from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArgum
 from services.shared.contracts.calls import Ladder
 from services.shared.contracts.errors import ArgumentsInvalid, ContextLengthExceeded, EngineUnavailable
 from services.shared.contracts.selection import Selection, SelectionRequest
-from tests.fakes import FakeMemory, FakeSelector, FakeWriter, ScriptedEngine, tool
+from tests.fakes import FakeMemory, FakeSelector, FakeWriter, ScriptedEngine, SlowSelector, tool
 from tests.shared.serving import served
 
 pytestmark = pytest.mark.anyio
@@ -43,24 +43,6 @@ ASK: dict[str, Any] = {"model": "base", "max_tokens": 64, "messages": [QUESTION]
 
 def reads_once(request: SelectionRequest) -> str | None:
     return None if request.messages[-1]["role"] == "tool" else "read_file"
-
-
-class SlowSelector(FakeSelector):
-    """Takes its time, and remembers whether it was interrupted."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(reads_once)
-        self.seconds = seconds
-        self.started, self.cancelled = asyncio.Event(), asyncio.Event()
-
-    async def select(self, request: SelectionRequest) -> Selection:
-        self.started.set()
-        try:
-            await asyncio.sleep(self.seconds)
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-        return await super().select(request)
 
 
 class FailingSelector(FakeSelector):
@@ -221,7 +203,7 @@ async def test_an_error_in_the_middle_of_a_stream_is_an_event_that_the_client_ra
 
 
 async def test_a_long_vote_is_bridged_by_pings() -> None:
-    async with gateway(selector=SlowSelector(0.4)) as url, httpx.AsyncClient(base_url=url) as plain:
+    async with gateway(selector=SlowSelector(0.4, reads_once)) as url, httpx.AsyncClient(base_url=url) as plain:
         reply = await plain.post("/v1/messages", json={**ASK, "stream": True})
     assert reply.headers["content-type"].startswith("text/event-stream")
     frames = [frame.split("\n") for frame in reply.text.strip().split("\n\n") if not frame.startswith(":")]
@@ -242,7 +224,7 @@ async def test_the_headers_say_who_decided() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_during_the_vote_ends_it(stream: bool) -> None:
-    selector = SlowSelector(60)
+    selector = SlowSelector(60, reads_once)
     async with gateway(selector=selector) as url, httpx.AsyncClient(base_url=url) as plain:
         request = asyncio.create_task(plain.post("/v1/messages", json={**ASK, "stream": stream}))
         await selector.started.wait()

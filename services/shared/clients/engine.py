@@ -115,17 +115,11 @@ class EngineClient:
         """The chunks of vLLM's streamed reply, the usage chunk included."""
         streamed = {**body, "stream": True, "stream_options": {"include_usage": True}}
         try:
-            async with aclosing(self._http.stream_lines(path, streamed)) as lines:
-                async for line in lines:
-                    if not line.startswith("data:"):
-                        continue
-                    data = line.removeprefix("data:").strip()
-                    if data == "[DONE]":
-                        return
+            async with aclosing(self._http.stream_data(path, streamed)) as chunks:
+                async for data in chunks:
                     yield _chunk(data)
         except (InvalidRequest, UpstreamError) as error:
             raise _translated(error, path, _PROMPTS.get(path, "messages")) from error
-        raise EngineUnavailable("the engine's stream ended early; it was restarted or killed")
 
     async def _post(self, path: str, body: JsonObject, *, prompt: str = "messages") -> JsonObject:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -104,6 +104,22 @@ class HttpClient:
         async with self._exchange("POST", path, content=_encode(body)) as response:
             async for line in _lines(response.aiter_bytes()):
                 yield line
+
+    async def stream_data(self, path: str, body: Any) -> AsyncGenerator[str]:
+        """What the server-sent events of the reply to a POST hold, up to OpenAI's `[DONE]`.
+
+        Raises:
+            Unavailable: the stream ended before that.
+        """
+        async with aclosing(self.stream_lines(path, body)) as lines:
+            async for line in lines:
+                if not line.startswith("data:"):
+                    continue
+                data = line.removeprefix("data:").strip()
+                if data == "[DONE]":
+                    return
+                yield data
+        raise self._unavailable(f"the stream of {self.service} ended early; it was restarted or killed")
 
     async def _guarded(self, send: Callable[[], Awaitable[Any]]) -> Any:
         """`send`, unless the breaker is open; and once more where a connection was refused or lost, within the budget. Never

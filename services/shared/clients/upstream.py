@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, Field, ValidationError
 
 from services.shared.clients.http import HttpClient
-from services.shared.contracts.errors import DeadlineExceeded, Unavailable, UpstreamError
+from services.shared.contracts.errors import DeadlineExceeded, UpstreamError
 from services.shared.contracts.tools import JsonObject
 
 MAX_REPLY_BYTES = 16 * 1024 * 1024
@@ -85,15 +85,9 @@ class UpstreamClient:
     async def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
         """The chat completion's chunks, the usage chunk included; raises as `chat` does."""
         asked = {**body, "model": self._model, "stream": True, "stream_options": {"include_usage": True}}
-        async with aclosing(self._http.stream_lines("/chat/completions", asked)) as lines:
-            async for line in lines:
-                if not line.startswith("data:"):
-                    continue
-                data = line.removeprefix("data:").strip()
-                if data == "[DONE]":
-                    return
+        async with aclosing(self._http.stream_data("/chat/completions", asked)) as chunks:
+            async for data in chunks:
                 yield self._chunk(data)
-        raise Unavailable(f"the stream of upstream {self._name} ended early")
 
     def _chunk(self, data: str) -> JsonObject:
         try:

@@ -65,7 +65,8 @@ class Pieces(httpx.AsyncBaseTransport, httpx.AsyncByteStream):
 
 async def replied(pieces: Sequence[bytes]) -> dict[str, Any]:
     """The reply that a streaming client adds up to."""
-    engine = EngineClient(HttpClient("http://engine", service="engine", timeout_s=5, transport=Pieces(pieces)))
+    http = HttpClient("http://engine", service="engine", timeout_s=5, unavailable=EngineUnavailable, transport=Pieces(pieces))
+    engine = EngineClient(http)
     reply = Reply("m", "chatcmpl-1")
     async for chunk in engine.stream_chat({}):
         reply.add(AnswerChunk(chunk))
