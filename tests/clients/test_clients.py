@@ -69,7 +69,9 @@ async def test_an_agent_notices_nothing_but_another_base_url_and_key(agent, stac
     for way, run in told.items():
         called = [[(name, json.loads(arguments)) for _, name, arguments in calls] for calls in run["rounds"]]
         assert called == ROUNDS[way], way
-        assert [tuple(each) for each in run["executed"]] == [WEATHER, TIME], way
+        # Parallel calls are asked for in this order; some clients (LangChain) then run them on threads, in any order.
+        executed = [(name, arguments) for name, arguments in run["executed"]]
+        assert sorted(executed, key=str) == sorted([WEATHER, TIME], key=str), way
         assert run["text"] == "The result is noon and 3 hours in Paris", way
         assert (run["pieces"] or 0) > 5 if way.startswith("streamed") else run["pieces"] is None, way
     ids = [call[0] for run in told.values() for calls in run["rounds"] for call in calls]
