@@ -6,13 +6,16 @@ TOOLSET ?= filesystem
 PROFILE ?= small
 STORE ?= .run/adapters
 
-.PHONY: help setup dev up down status ask train check test bench bench-engine bench-gateway proto lock clean
+.PHONY: help setup toolsets dev up down status ask train check test bench bench-engine bench-gateway bench-sandbox proto chart lock clean images compose-proof
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: ## Install what running needs: .venv, pinned packages, MCP servers
 	@bash deploy/requirements/setup.sh local
+
+toolsets: setup ## Install the large MCP servers, too (monday.com: 300 MB)
+	@bash deploy/requirements/toolsets.sh all
 
 dev: setup ## Install what changing the code needs, too
 	@bash deploy/requirements/setup.sh dev
@@ -50,13 +53,26 @@ bench-engine: dev ## Measure the engine: LoRA kernels, votes, agent steps, activ
 bench-gateway: dev ## Measure what the gateway adds, beside peers (15 minutes; nothing else may run): ARGS="--rounds 3 --no-peers"
 	$(PYTHON_IN_VENV) -m tests.bench.gateway $(ARGS)
 
+bench-sandbox: dev ## Measure what the sandbox adds, beside the plain MCP client (3 minutes; nothing else may run)
+	$(PYTHON_IN_VENV) -m tests.bench.sandbox
+
 proto: dev ## Generate services/shared/pb from proto/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON_IN_VENV) -m grpc_tools.protoc -I services/shared/pb=proto \
 	  --python_out=. --grpc_python_out=. --mypy_out=. --mypy_grpc_out=. services/shared/pb/toolrunner/v1/toolrunner.proto
+
+chart: dev ## Make the Helm chart's schema and tables anew, lint and render it
+	$(PYTHON_IN_VENV) -m helm.generate
+	$(PYTHON_IN_VENV) -m tests.helm.helm
 
 lock: dev ## Resolve deploy/requirements/*.txt and tests/clients/requirements anew
 	@bash deploy/requirements/lock.sh
 	@bash tests/clients/lock.sh
 
+images: dev ## Build the container images; ARGS=--stand-in where no image registry can be reached, --gpu for NVIDIA
+	$(PYTHON_IN_VENV) -m deploy.compose.build $(ARGS)
+
+compose-proof: dev ## Run the deployment in containers: build, up, a call, an adapter, faults, down (20 minutes); ARGS=--purge
+	$(PYTHON_IN_VENV) -m deploy.compose.prove $(ARGS)
+
 clean: down ## Remove everything that was made here
-	rm -rf .run .venv build deploy/toolsets/*/node_modules
+	rm -rf .run .venv build deploy/toolsets/*/node_modules deploy/toolsets/*/site-packages

@@ -17,9 +17,9 @@ Rule = Callable[[Sources], Iterator[str]]
 ROLES = {"app.py", "settings.py", "api.py", "__main__.py", "process.py", "store.py", "transport.py"}
 WORLDLY_FOLDERS = {"api", "drivers", "vllm_plugin"}
 IO_MODULES = {
-    "aiohttp", "fastapi", "grpc", "grpc_health", "grpc_reflection", "grpc_status", "http.client", "http.server", "httpx", "mcp",
-    "multiprocessing", "redis", "requests", "socket", "ssl", "starlette", "subprocess", "urllib.request", "urllib3", "uvicorn",
-    "services.shared.chassis.http", "services.shared.chassis.grpc", "services.shared.clients",
+    "aiohttp", "fastapi", "grpc", "grpc_health", "grpc_reflection", "grpc_status", "http.client", "http.server", "httpx",
+    "httpx2", "mcp", "multiprocessing", "redis", "requests", "socket", "ssl", "starlette", "subprocess", "urllib.request",
+    "urllib3", "uvicorn", "services.shared.chassis.http", "services.shared.chassis.grpc", "services.shared.clients",
 }  # fmt: skip
 IO_CALLS = {
     "asyncio.create_subprocess_exec", "asyncio.create_subprocess_shell", "asyncio.open_connection", "asyncio.start_server",
@@ -136,10 +136,13 @@ def ideas_have_no_wires(sources: Sources) -> Iterator[str]:
                 )
 
 
+# Inside vLLM's processes there is no app of ours; the launcher hands values in by the environment. And what makes settings of it.
+READERS = ("services/engine/vllm_plugin/switches.py", "services/shared/chassis/settings.py")
+
+
 def only_app_reads_the_environment(sources: Sources) -> Iterator[str]:
     for path, tree in sources.items():
-        # Inside vLLM's processes there is no app of ours; the launcher hands values in by the environment.
-        if path.split("/")[-1] in ("app.py", "__main__.py") or path == "services/engine/vllm_plugin/switches.py":
+        if path.split("/")[-1] in ("app.py", "__main__.py") or path in READERS:
             continue
         found = [*attributes(tree), *imports(path, tree)]
         for line, name in sorted({(line, name) for line, name in found if name in ENVIRONMENT}):

@@ -98,6 +98,9 @@ class ScriptedEngine(ToyEngine):
         ]
         return {"id": "x", "choices": choices, "usage": {"prompt_tokens": 11, "completion_tokens": 4}}
 
+    async def count_tokens(self, body: dict[str, Any]) -> int:
+        return len(str(body).split())
+
     async def stream_chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         self.chats.append(body)
         yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}

@@ -25,9 +25,11 @@ NOBODY = "http://127.0.0.1:9"
 
 @dataclass(frozen=True)
 class Stack:
-    """`url` is the gateway's, without /v1."""
+    """`url` is the gateway's, without /v1; those of selector and argument service beside it."""
 
     url: str
+    selector: str
+    arguments: str
     engine: TalkingEngine
     gateway: FastAPI
 
@@ -47,4 +49,4 @@ async def running_stack(*, delay_s: float = 0.0, word_s: float = 0.0, **settings
         toolsets = REPOSITORY / "deploy" / "toolsets"
         others = {"selector_url": selector, "arguments_url": arguments, "callcache_url": NOBODY, "toolsets_dir": toolsets}
         gateway = gateway_app(GatewaySettings(**{**common, **others, **settings}))
-        yield Stack(await stack.enter_async_context(served(gateway)), engine, gateway)
+        yield Stack(await stack.enter_async_context(served(gateway)), selector, arguments, engine, gateway)

@@ -31,6 +31,7 @@ class TalkingEngine:
         self.tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
         self.delay_s, self.word_s = delay_s, word_s
         self.bodies: list[dict[str, Any]] = []
+        self.traceparents: list[str] = []
         self.open = 0
         self.app = FastAPI()
         self.app.get("/v1/models")(self.models)
@@ -43,6 +44,7 @@ class TalkingEngine:
     async def completions(self, request: Request) -> JSONResponse:
         body = await request.json()
         self.bodies.append(body)
+        self.traceparents.append(request.headers.get("traceparent", ""))
         async with self._working():
             prompts = body["prompt"] if isinstance(body["prompt"][0], list) else [body["prompt"]]
             texts = [self.tokenizer.decode(prompt, skip_special_tokens=False) for prompt in prompts]
@@ -76,6 +78,7 @@ class TalkingEngine:
     async def chat(self, request: Request) -> Any:
         body = await request.json()
         self.bodies.append(body)
+        self.traceparents.append(request.headers.get("traceparent", ""))
         if body.get("stream"):
             return StreamingResponse(self._stream(body), media_type="text/event-stream")
         async with self._working():

@@ -32,7 +32,9 @@ _AGAIN = (408, 409, 425, 429)
 class TeacherSettings(BaseSettings):
     """Read from the environment with the prefix `AGENTFLUX_TRAINER_TEACHER_`."""
 
-    model_config = SettingsConfigDict(env_prefix="AGENTFLUX_TRAINER_TEACHER_", extra="ignore", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="AGENTFLUX_TRAINER_TEACHER_", extra="ignore", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
 
     base_url: str = "http://127.0.0.1:8010/v1"
     """Where `/chat/completions` is, such as http://host:8000/v1."""

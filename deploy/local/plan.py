@@ -23,7 +23,9 @@ UNTRAINED_ANSWER_THRESHOLD = 0.9
 class LocalSettings(BaseSettings):
     """Environment variables `AGENTFLUX_…` of the local launcher. The services read their own, `AGENTFLUX_<SERVICE>_…`, too."""
 
-    model_config = SettingsConfigDict(env_prefix="AGENTFLUX_", extra="ignore", env_ignore_empty=True, protected_namespaces=())
+    model_config = SettingsConfigDict(
+        env_prefix="AGENTFLUX_", extra="ignore", env_ignore_empty=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
     run_dir: Path = REPOSITORY / ".run"
     """Folder of everything that is made at run time: logs, sockets, the base model, the workspace."""

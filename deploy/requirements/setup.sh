@@ -35,10 +35,4 @@ if [ "$(cat ".venv/$extra.stamp" 2>/dev/null)" != "$stamp" ]; then
   echo "$stamp" > ".venv/$extra.stamp"
 fi
 
-filesystem=deploy/toolsets/filesystem
-lock="$(sha256sum "$filesystem/package-lock.json" | cut -c1-64)"
-if [ "$(cat "$filesystem/node_modules/.stamp" 2>/dev/null)" != "$lock" ]; then
-  echo "setup: installing the filesystem MCP server"
-  npm ci --prefix "$filesystem" --ignore-scripts --no-audit --no-fund --loglevel=error
-  echo "$lock" > "$filesystem/node_modules/.stamp"
-fi
+bash deploy/requirements/toolsets.sh

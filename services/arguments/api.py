@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter
 
+from services.shared.chassis.telemetry import describe
+from services.shared.contracts import semconv
 from services.shared.contracts.arguments import ArgumentGenerator, ArgumentsRequest, GeneratedArguments
 from services.shared.contracts.errors import AgentFluxError, ArgumentsInvalid, InvalidToolSchema
 from services.shared.contracts.usage import Usage
@@ -38,6 +40,14 @@ def router(writer: ArgumentGenerator, metrics: ArgumentsMetrics) -> APIRouter:
         try:
             generated = await writer.generate(request)
             outcome = metrics.outcome(generated)
+            describe(
+                {
+                    semconv.TOOL_NAME: request.tool,
+                    semconv.ADAPTER: generated.adapter,
+                    semconv.RELEASE: generated.release,
+                    semconv.ATTEMPTS: generated.attempts,
+                }
+            )
             return generated
         except AgentFluxError as error:
             outcome = {ArgumentsInvalid.code: "invalid", InvalidToolSchema.code: "schema_unusable"}.get(error.code, "error")

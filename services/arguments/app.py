@@ -8,6 +8,7 @@ from services.arguments.api import ArgumentsMetrics, router
 from services.arguments.generation import Writer
 from services.arguments.settings import ArgumentsSettings
 from services.shared.chassis.http import install_edge, serve
+from services.shared.chassis.settings import load
 from services.shared.clients.served import ServedEngines
 
 
@@ -26,5 +27,5 @@ def create_app(settings: ArgumentsSettings) -> FastAPI:
 
 def main() -> None:
     """Entry point of `python -m services.arguments`."""
-    settings = ArgumentsSettings()
+    settings = load(ArgumentsSettings)
     serve(create_app(settings), settings, service="arguments")

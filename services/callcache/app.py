@@ -13,6 +13,7 @@ from services.callcache.metrics import CallCacheMetrics
 from services.callcache.settings import CallCacheSettings
 from services.callcache.store import RedisStore
 from services.shared.chassis.http import install_edge, serve
+from services.shared.chassis.settings import load
 
 
 def create_app(settings: CallCacheSettings, *, store: CallStore | None = None) -> FastAPI:
@@ -36,5 +37,5 @@ def create_app(settings: CallCacheSettings, *, store: CallStore | None = None) -
 
 def main() -> None:
     """Entry point of `python -m services.callcache`."""
-    settings = CallCacheSettings()
+    settings = load(CallCacheSettings)
     serve(create_app(settings), settings, service="callcache")

@@ -20,6 +20,7 @@ from services.engine.process import VllmProcess
 from services.engine.settings import EngineSettings
 from services.engine.transport import VllmProbe
 from services.shared.chassis.http import install_edge, serve
+from services.shared.chassis.settings import load
 from services.shared.clients.adapters import AdapterStore
 from services.shared.contracts.errors import AdapterRefused
 
@@ -80,7 +81,7 @@ def _room(settings: EngineSettings) -> LoraRoom | None:
 
 def main() -> None:
     """Entry point of `python -m services.engine`."""
-    settings = EngineSettings()
+    settings = load(EngineSettings)
     if reason := obstacle(settings) or _taken(settings):
         raise SystemExit(f"engine: {reason}")
     serve(create_app(settings), settings, service="engine")

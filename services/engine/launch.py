@@ -63,6 +63,7 @@ def _common_args(settings: EngineSettings) -> list[str]:
         "--disable-uvicorn-access-log",
         # vLLM has routes that load adapters from any path, without asking who is there.
         "--middleware", "services.engine.vllm_plugin.edge.ClosedRoutes",
+        *(["--otlp-traces-endpoint", f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"] if settings.otlp_endpoint else []),
     ]  # fmt: skip
 
 
@@ -101,6 +102,9 @@ def _environment(settings: EngineSettings, cores: Sequence[int], python_path: st
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_COLOR": "0",
+        # As all our services send their traces; vLLM's default is gRPC.
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_SERVICE_NAME": "agentflux-vllm",
         "VLLM_DISABLE_LOG_LOGO": "1",
         # The tether holds only processes that begin with an interpreter of their own.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import SettingsConfigDict
 
 from services.shared.chassis.settings import ServiceSettings
@@ -16,6 +16,8 @@ class EngineSettings(ServiceSettings):
     """Read from `AGENTFLUX_ENGINE_*`. `host` and `port` are the door for health and metrics, not for prompts."""
 
     model_config = SettingsConfigDict(env_prefix="AGENTFLUX_ENGINE_", protected_namespaces=())
+
+    passed_on = ("AGENTFLUX_ENGINE_PLUGIN_",)
 
     port: int = Field(default=8010, ge=0, le=65535)
     """Port of the door (health, status, metrics)."""
@@ -54,7 +56,14 @@ class EngineSettings(ServiceSettings):
     max_loras: int | None = Field(default=None, ge=1)
     """Adapters that fit into one batch; None: those of the busiest toolset and two more. More adapters than that take turns."""
 
-    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] | None = None
+    # An environment variable is text, which a choice of numbers would not take.
+    max_lora_rank: (
+        Annotated[
+            Literal[8, 16, 32, 64, 128, 256, 320, 512],
+            BeforeValidator(lambda given: int(given) if isinstance(given, str) and given.isdecimal() else given),
+        ]
+        | None
+    ) = None
     """Highest rank an adapter may have, for which every slot sets memory aside; None: the highest that is published when vLLM
     starts, 32 before anything is."""
 

@@ -24,6 +24,7 @@ from services.gateway.limits import Limits
 from services.gateway.lookahead import LookAhead
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
+from services.gateway.records.accuracy import Accuracy
 from services.gateway.records.decision_log import DecisionLog
 from services.gateway.records.feedback import Feedback
 from services.gateway.records.store import RedisBlobs, RedisCounters
@@ -34,6 +35,8 @@ from services.gateway.toolsets import Catalogue, read_catalogue
 from services.gateway.upstreams import Upstreams, read_upstreams
 from services.shared.chassis.http import install_edge, serve
 from services.shared.chassis.jsonl import JsonLines
+from services.shared.chassis.settings import load
+from services.shared.chassis.tls import TlsFiles
 from services.shared.clients.adapters import AdapterStore
 from services.shared.clients.arguments import ArgumentsClient
 from services.shared.clients.breaker import Breaker
@@ -121,7 +124,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     metrics.show(admission, services.breakers)
     decision_log = _decision_log(settings, catalogue, metrics)
     judging = Feedback(turns_kept, metrics, catalogue, decision_log)
-    watchers: list[Watcher] = [*([decision_log] if decision_log else []), judging]
+    watchers: list[Watcher] = [*([decision_log] if decision_log else []), judging, Accuracy(metrics)]
     turns = Turns(pipeline, metrics, settings.request_timeout_s, settings.keepalive_s, watchers, admission)
     limits = Limits(counters, timeout_s=settings.limits_timeout_s, failed=metrics.limits_unavailable.inc)
     closing += [*elsewhere, *watchers, *([counters] if isinstance(counters, RedisCounters) else []), limits]
@@ -179,9 +182,14 @@ def _services(settings: GatewaySettings) -> Services:
         selector=SelectorClient(stage("selector", settings.selector_url)),
         arguments=ArgumentsClient(stage("arguments", settings.arguments_url)),
         memory=CallCacheClient(settings.callcache_url, timeout_s=settings.callcache_timeout_s, breaker=breakers["callcache"]),
-        sandbox=SandboxClient(settings.sandbox_target),
+        sandbox=SandboxClient(settings.sandbox_target, tls=_sandbox_tls(settings)),
         breakers=breakers,
     )
+
+
+def _sandbox_tls(settings: GatewaySettings) -> TlsFiles | None:
+    files = TlsFiles(settings.sandbox_certificate, settings.sandbox_key, settings.sandbox_ca)
+    return None if files == TlsFiles(None, None, None) else files
 
 
 def _stores(settings: GatewaySettings) -> tuple[Blobs, Blobs, Storage]:
@@ -257,5 +265,5 @@ def _decision_log(settings: GatewaySettings, catalogue: Catalogue, metrics: Gate
 
 def main() -> None:
     """Entry point of `python -m services.gateway`."""
-    settings = GatewaySettings()
+    settings = load(GatewaySettings)
     serve(create_app(settings), settings, service="gateway")

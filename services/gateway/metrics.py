@@ -10,7 +10,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.gateway.admission import Admission
 from services.gateway.events import AnswerChunk, Answered, CallWritten, Event, Selected, Stopped
-from services.shared.chassis.telemetry import DURATION_BUCKETS
+from services.shared.chassis.telemetry import DURATION_BUCKETS, LabelSet, exemplar
+
+# Series are for ever, so what others name gets only so many: keys (each with its outcomes), tools of the registered toolsets,
+# and toolsets.
+MOST_CALLERS, MOST_TOOLS, MOST_TOOLSETS = 300, 600, 100
+
+# Seconds; what the gateway and the hops between the services take is far less than what an engine takes.
+OVERHEAD_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0)
 
 BREAKER_STATES = {"closed": 0, "half open": 1, "open": 2}
 
@@ -39,6 +46,34 @@ class GatewayMetrics:
             "agentflux_first_event_seconds",
             "Time until the first thing a client can see of a reply.",
             buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.overhead = Histogram(
+            "agentflux_overhead_seconds",
+            "Time of a turn's decisions in which no engine was waited for.",
+            buckets=OVERHEAD_BUCKETS,
+            registry=registry,
+        )
+        self.fallbacks = Counter(
+            "agentflux_fallbacks_total",
+            "Decisions not simply those of the toolset's adapters: unregistered, no_adapter, overruled, low_margin, "
+            "upstream_failed.",
+            ["reason"],
+            registry=registry,
+        )
+        self.unknown_tools = Counter(
+            "agentflux_unknown_tool_total", "Decisions for a tool that the request does not have: always 0.", registry=registry
+        )
+        self.repeated_calls = Counter(
+            "agentflux_repeated_calls_total",
+            "Calls made before with the same arguments since the user last spoke, by registered toolset.",
+            ["toolset"],
+            registry=registry,
+        )
+        self.corrected_calls = Counter(
+            "agentflux_corrected_calls_total",
+            "First calls after the user spoke that change the arguments of a call before, by registered toolset.",
+            ["toolset"],
             registry=registry,
         )
         self.stage = Histogram(
@@ -101,6 +136,9 @@ class GatewayMetrics:
             ["outcome"],
             registry=registry,
         )
+        # Seen from the start: a first loss that came out of nothing would be no increase to Prometheus.
+        for outcome in ("written", "busy", "too_large", "disk", "failed"):
+            self.logged.labels(outcome)
         self.feedback = Counter(
             "agentflux_feedback_total",
             "Decisions that somebody judged, each once, by registered toolset, tool and verdict.",
@@ -119,9 +157,18 @@ class GatewayMetrics:
             registry=registry,
         )
 
+        self.caller = LabelSet(MOST_CALLERS)
+        self.toolset = LabelSet(MOST_TOOLSETS)
+        self._tool = LabelSet(MOST_TOOLS)
+
+    def _decision(self, toolset: str | None, tool: str | None) -> tuple[str, str]:
+        """Labels of a decision. A tool's name is one only where the name is ours: any client can make up others."""
+        decision = (toolset or "other", tool or "answer")
+        return decision if toolset and self._tool(".".join(decision)) != "other" else ("other", "other")
+
     def judged(self, toolset: str | None, tool: str | None, *, correct: bool) -> None:
         """Counts a judgement, under the labels that its decision was counted under."""
-        self.feedback.labels(toolset or "other", (tool or "answer") if toolset else "other", str(correct).lower()).inc()
+        self.feedback.labels(*self._decision(toolset, tool), str(correct).lower()).inc()
 
     def show(self, admission: Admission, breakers: Mapping[str, Guard]) -> None:
         """Shows what these hold whenever somebody looks; `breakers` by the name of what is behind them."""
@@ -135,12 +182,11 @@ class GatewayMetrics:
         """Counts one event; returns the outcome it settles, if it does."""
         match event:
             case Selected(selection, toolset):
-                # A tool's name is a label only where the name is ours: any client can make up others.
-                self.selections.labels(toolset or "other", (selection.tool or "answer") if toolset else "other").inc()
-                self.stage.labels("select").observe(sum(selection.timings.values()))
+                self.selections.labels(*self._decision(toolset, selection.tool)).inc()
+                self.stage.labels("select").observe(sum(selection.timings.values()), exemplar())
                 return None
             case CallWritten(generated):
-                self.stage.labels("arguments").observe(sum(generated.timings.values()))
+                self.stage.labels("arguments").observe(sum(generated.timings.values()), exemplar())
                 return "tool_call"
             case Answered() | AnswerChunk():
                 return "answer"

@@ -68,6 +68,12 @@ class Pipeline:
                 async for event in steps:
                     yield event
 
+    async def count_tokens(self, request: ChatRequest) -> int:
+        """Tokens of the conversation and its tools, as the base model reads them."""
+        tools = [tool.openai() for tool in request.tools]
+        body: JsonObject = {"model": self.catalogue.base_model, "messages": request.messages}
+        return await self.engine.count_tokens({**body, "tools": tools} if tools else body)
+
     async def _decide(self, request: ChatRequest, tools: ToolRoute) -> AsyncGenerator[Event]:
         loops = await self._look_back(request)
         candidates = [name for name in tools.candidates if request.choice.forced or name not in loops.withdrawn]

@@ -35,7 +35,16 @@ class GatewaySettings(ServiceSettings):
     """Where the call cache answers."""
 
     sandbox_target: str = "127.0.0.1:8034"
-    """gRPC target of the sandbox runner."""
+    """gRPC target of the sandbox runner; unix:/path for a socket."""
+
+    sandbox_ca: Path | None = None
+    """PEM file with the CAs that vouch for the sandbox; None does not encrypt. Read again when it changes."""
+
+    sandbox_certificate: Path | None = None
+    """PEM file with the gateway's own certificate for the sandbox, which takes its name as the tenant; None shows none."""
+
+    sandbox_key: Path | None = None
+    """PEM file with that certificate's key."""
 
     toolsets_dir: Path = Path("deploy/toolsets")
     """Folder of the registered toolsets, one `<name>/tools.json` each."""

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
+from opentelemetry import trace
 
 from services.sandbox import errors
+from services.sandbox.functions.function import checked
+from services.sandbox.functions.store import FunctionStore, Registered
 from services.sandbox.limits import Block
 from services.sandbox.runner import Call, Result, Runner
+from services.sandbox.tenants import TENANT_NAME, tenant_of_certificate
 from services.shared.chassis.grpc import RpcStatus
 from services.shared.chassis.grpc import explain as explain_shared
-from services.shared.contracts.errors import AgentFluxError
+from services.shared.chassis.telemetry import describe
+from services.shared.contracts import semconv
+from services.shared.contracts.errors import AgentFluxError, InvalidRequest
 from services.shared.contracts.tools import canonical_json
 from services.shared.pb.toolrunner.v1 import toolrunner_pb2 as pb
 from services.shared.pb.toolrunner.v1 import toolrunner_pb2_grpc as pb_grpc
 
 DOMAIN = "toolrunner"
 SERVICE = pb.DESCRIPTOR.services_by_name["ToolRunnerService"].full_name
+
+TENANT = "agentflux-tenant"
+MAX_SESSION_ID = 256
 
 log = structlog.get_logger()
 
@@ -33,8 +43,11 @@ _CODES: dict[type[errors.SandboxError], grpc.StatusCode] = {
     errors.SandboxBusy: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.CallTimedOut: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ServerDied: grpc.StatusCode.UNAVAILABLE,
+    errors.CrashLoop: grpc.StatusCode.UNAVAILABLE,
     errors.ServerMisbehaved: grpc.StatusCode.UNAVAILABLE,
     errors.SandboxUnusable: grpc.StatusCode.UNAVAILABLE,
+    errors.LogUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.TooManyFunctions: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 
@@ -50,21 +63,22 @@ def explain(error: AgentFluxError) -> RpcStatus:
 class ToolRunnerDoor(pb_grpc.ToolRunnerServiceServicer):
     """`toolrunner.v1.ToolRunnerService` in front of a `Runner`."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, functions: FunctionStore | None = None) -> None:
         self._runner = runner
+        self._functions = functions
 
     async def ListToolsets(self, request: pb.ListToolsetsRequest, context: Any) -> pb.ListToolsetsResponse:
         """The registered toolsets."""
         return pb.ListToolsetsResponse(
             toolsets=[
                 pb.Toolset(name=info.name, description=info.description, ready=info.ready, reason=info.reason)
-                for info in self._runner.list_toolsets()
+                for info in self._runner.list_toolsets(_tenant(context))
             ]
         )
 
     async def ListTools(self, request: pb.ListToolsRequest, context: Any) -> pb.ListToolsResponse:
         """The pinned tools of one toolset."""
-        tools = self._runner.list_tools(request.toolset)
+        tools = self._runner.list_tools(request.toolset, _tenant(context))
         return pb.ListToolsResponse(
             tools=[
                 pb.Tool(name=tool.name, description=tool.description, parameters_json=canonical_json(tool.parameters).encode())
@@ -80,12 +94,15 @@ class ToolRunnerDoor(pb_grpc.ToolRunnerServiceServicer):
                 toolset=request.toolset,
                 tool=request.tool,
                 arguments=request.arguments_json,
-                session_id=request.session_id,
+                session_id=_session(request.session_id),
+                tenant=_tenant(context),
+                call_id=request.call_id,
                 max_output_bytes=request.max_output_bytes,
                 asked_s=asked,
                 remaining_s=context.time_remaining(),
             )
         )
+        _trace(request, result)
         log.info(
             "tool called",
             toolset=request.toolset, tool=request.tool, call_id=request.call_id, is_error=result.is_error,
@@ -99,6 +116,90 @@ class ToolRunnerDoor(pb_grpc.ToolRunnerServiceServicer):
         return pb.GetCapabilitiesResponse(
             driver=found.driver, enforced=found.enforced, not_enforced=found.not_enforced, problem=found.problem
         )
+
+    async def RegisterFunction(self, request: pb.RegisterFunctionRequest, context: Any) -> pb.RegisterFunctionResponse:
+        """Keeps a function of the caller's tenant."""
+        store, tenant = self._kept(), _tenant(context)
+        function, advice = await asyncio.to_thread(
+            checked, request.name, request.description, request.parameters_json, request.source
+        )
+        registered = await asyncio.to_thread(store.register, function, tenant)
+        log.info("function registered", tenant=tenant, toolset=function.toolset, digest=function.digest)
+        return pb.RegisterFunctionResponse(function=self._function(registered, tenant), advice=advice)
+
+    async def ListFunctions(self, request: pb.ListFunctionsRequest, context: Any) -> pb.ListFunctionsResponse:
+        """What the caller's tenant may see."""
+        store, tenant = self._kept(), _tenant(context)
+        found = await asyncio.to_thread(store.seen_by, tenant)
+        return pb.ListFunctionsResponse(functions=[self._function(each, tenant) for each in found])
+
+    async def GetFunction(self, request: pb.GetFunctionRequest, context: Any) -> pb.GetFunctionResponse:
+        """One function, whole."""
+        tenant = _tenant(context)
+        found = self._kept().get(request.toolset, tenant)
+        return pb.GetFunctionResponse(function=self._function(found, tenant), source=found.function.source)
+
+    def _kept(self) -> FunctionStore:
+        if self._functions is None:
+            raise errors.ToolsetNotReady(
+                "this sandbox keeps no functions: its operator has to set AGENTFLUX_SANDBOX_FUNCTIONS_DIR to a directory"
+            )
+        return self._functions
+
+    def _function(self, registered: Registered, tenant: str) -> pb.Function:
+        function = registered.function
+        return pb.Function(
+            name=function.name,
+            description=function.description,
+            parameters_json=canonical_json(function.parameters).encode(),
+            toolset=function.toolset,
+            digest=function.digest,
+            version=registered.versions.get(tenant, 0),
+            approved=bool(registered.approved),
+            callable=registered.visible_to(tenant, own_at_once=self._kept().own_at_once),
+        )
+
+
+def _trace(request: pb.CallToolRequest, result: Result) -> None:
+    trace.get_current_span().update_name(semconv.span_name(semconv.EXECUTE_TOOL, request.tool))
+    describe(
+        {
+            semconv.OPERATION: semconv.EXECUTE_TOOL,
+            semconv.TOOL_NAME: request.tool,
+            semconv.TOOL_CALL_ID: request.call_id or None,
+            semconv.TOOLSET: request.toolset,
+            semconv.COLD_START: result.cold_start,
+            semconv.ERROR_TYPE: semconv.TOOL_ERROR if result.is_error else None,
+        }
+    )
+
+
+def _tenant(context: Any) -> str:
+    """Who calls: whom the client's certificate names, else, where nobody has to show one, who the metadata says."""
+    certified = tenant_of_certificate(context.auth_context())
+    if certified is not None:
+        if not TENANT_NAME.fullmatch(certified):
+            raise InvalidRequest(
+                f"the client certificate is for {certified[:80]!r}, which cannot be a tenant: its first subject alternative "
+                "name, or its common name, must be 1 to 64 letters, digits, '.', '_' or '-', first a letter or digit"
+            )
+        return certified
+    said = [value for key, value in context.invocation_metadata() or () if key == TENANT]
+    if not said:
+        return Call.tenant
+    if len(said) > 1 or not isinstance(said[0], str) or not TENANT_NAME.fullmatch(said[0]):
+        shown = ", ".join(repr(value)[:80] for value in said[:2])
+        raise InvalidRequest(
+            f"the metadata {TENANT} must be there once, with 1 to 64 letters, digits, '.', '_' or '-', first a letter or "
+            f"digit; it is {shown}"
+        )
+    return said[0]
+
+
+def _session(said: str) -> str:
+    if len(said) > MAX_SESSION_ID:
+        raise InvalidRequest(f"session_id has {len(said)} characters, and at most {MAX_SESSION_ID} are possible")
+    return said
 
 
 def _response(result: Result) -> pb.CallToolResponse:

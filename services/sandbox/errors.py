@@ -10,8 +10,11 @@
     ├── SandboxBusy               SANDBOX_BUSY
     ├── CallTimedOut              CALL_TIMED_OUT
     ├── ServerDied                SERVER_DIED
+    ├── CrashLoop                 CRASH_LOOP
     ├── ServerMisbehaved          SERVER_MISBEHAVED
-    └── SandboxUnusable           SANDBOX_UNUSABLE
+    ├── SandboxUnusable           SANDBOX_UNUSABLE
+    ├── LogUnavailable            LOG_UNAVAILABLE
+    └── TooManyFunctions          FUNCTION_LIMIT
 
 A tool that reports a failure of its own is not among them: that is a result.
 """
@@ -71,7 +74,7 @@ class OutputTooLarge(SandboxError):
 
 
 class SandboxBusy(SandboxError):
-    """As many servers run as `max_sessions` allows, and each is at work."""
+    """Every server is at work, and the call could not or cannot wait for one. It was not started."""
 
     reason = "SANDBOX_BUSY"
     retry_after = 1.0
@@ -90,6 +93,16 @@ class ServerDied(SandboxError):
     retry_after = 1.0
 
 
+class CrashLoop(SandboxError):
+    """The toolset's servers keep dying, so none is started for `retry_after` seconds."""
+
+    reason = "CRASH_LOOP"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ServerMisbehaved(SandboxError):
     """The server broke the protocol: bytes that are no JSON, an answer that is no MCP result."""
 
@@ -102,3 +115,16 @@ class SandboxUnusable(SandboxError):
 
     reason = "SANDBOX_UNUSABLE"
     retry_after = 10.0
+
+
+class LogUnavailable(SandboxError):
+    """The call cannot be logged, and the operator wants no call that is not."""
+
+    reason = "LOG_UNAVAILABLE"
+    retry_after = 10.0
+
+
+class TooManyFunctions(SandboxError):
+    """A tenant has as many registered functions as is possible."""
+
+    reason = "FUNCTION_LIMIT"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.sandbox.errors import SandboxError
-from services.shared.chassis.telemetry import DURATION_BUCKETS
+from services.shared.chassis.telemetry import DURATION_BUCKETS, LoopLag, new_registry
 
 
 class SandboxMetrics:
     """In a registry of its own, so that two services fit into one process."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry = new_registry()
+        self.loop_lag = LoopLag(self.registry)
         self.duration = Histogram(
             "agentflux_sandbox_call_duration_seconds",
             "Time of a tool call, the start of its server included; outcome is ok, tool_error or the reason of the error.",
@@ -36,7 +36,38 @@ class SandboxMetrics:
             ["toolset", "reason"],
             registry=self.registry,
         )
+        self.taken = Counter(
+            "agentflux_sandbox_servers_taken_total",
+            "Calls by the server they got: their session's own, a spare one that was started before, or a new one.",
+            ["toolset", "server"],
+            registry=self.registry,
+        )
+        self.queue = Histogram(
+            "agentflux_sandbox_queue_seconds",
+            "Time that a call waited because every server was at work; calls that did not wait are not counted.",
+            buckets=DURATION_BUCKETS,
+            registry=self.registry,
+        )
+        self.waiting = Gauge("agentflux_sandbox_waiting", "Calls that wait for a server now.", registry=self.registry)
+        self.crash_loops = Counter(
+            "agentflux_sandbox_crash_loops_total",
+            "Times that a toolset's servers had died so often in a row that none was started for a while.",
+            ["toolset"],
+            registry=self.registry,
+        )
+        self.egress_refused = Counter(
+            "agentflux_sandbox_egress_refused_total",
+            "Connections to the outside that the proxy refused or broke off, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
         self.servers = Gauge("agentflux_sandbox_servers", "MCP servers that run now.", registry=self.registry)
+        self.trajectory_records = Counter(
+            "agentflux_sandbox_trajectory_records_total",
+            "Records of the trajectory log: written, or lost because the disk would not take the start of a call.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.serving = Gauge("agentflux_sandbox_serving", "1 while the self-probe passes.", registry=self.registry)
 
 

@@ -8,13 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from mcp import Client, MCPError
-from mcp_types import CONNECTION_CLOSED, CallToolResult, Implementation, TextContent
+from mcp_types import CONNECTION_CLOSED, CallToolResult, Implementation, TextContent, ToolListChangedNotification
+from mcp_types import Tool as ListedTool
 
 from services.sandbox.drivers.driver import Driver, Process, SandboxSpec
-from services.sandbox.errors import CallTimedOut, SandboxError, ServerDied, ServerMisbehaved, ToolsDiffer
-from services.sandbox.toolsets import Toolset, differing_tools
+from services.sandbox.drivers.remote import BoundedHttp
+from services.sandbox.errors import CallTimedOut, SandboxError, ServerDied, ServerMisbehaved
+from services.sandbox.pinning import PinnedTool
+from services.sandbox.progress import Progress
+from services.sandbox.toolsets import Toolset
 from services.sandbox.transport import UNREADABLE_ANSWER, BoundedStdio
-from services.shared.contracts.tools import JsonObject, Tool, tools_digest
+from services.shared.contracts.tools import JsonObject, Tool
 
 MAX_TOOLS = 256
 # How long a dead server's exit status may take to arrive, before the message does without it.
@@ -28,20 +32,33 @@ class McpServer:
 
     def __init__(self, toolset: Toolset, *, driver: Driver, workspace: Path, verify: bool = True) -> None:
         self.toolset = toolset
-        self.tools: list[Tool] = []
+        self.listed: list[PinnedTool] = []
         self._driver = driver
         self._workspace = workspace
         self._verify = verify
         self._process: Process | None = None
-        self._transport: BoundedStdio | None = None
+        self._transport: BoundedStdio | BoundedHttp | None = None
         self._client: Client | None = None
         self._failure: SandboxError | None = None
         self._settled = asyncio.Event()
+        self._unwanted = False
+        self._list_changed = False
         self._over = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._on_settled: Callable[[SandboxError | None], None] = lambda _: None
 
-    def start(self, *, on_end: Callable[[], None] = lambda: None) -> None:
-        """Starts the server in the background; `on_end` is called once, when nothing of it is left."""
+    def start(
+        self,
+        *,
+        on_end: Callable[[], None] = lambda: None,
+        on_settled: Callable[[SandboxError | None], None] = lambda _: None,
+    ) -> None:
+        """Starts the server in the background.
+
+        `on_settled` is called once it is ready, or with why it will not be, unless it was killed before that; `on_end` is
+        called once, when nothing of it is left.
+        """
+        self._on_settled = on_settled
         # The SDK's session has to be left by the task that entered it, so one task keeps it from beginning to end.
         self._keeper = asyncio.create_task(self._keep())
         self._keeper.add_done_callback(lambda _: on_end())
@@ -57,6 +74,11 @@ class McpServer:
             raise self._failure
 
     @property
+    def is_ready(self) -> bool:
+        """True once it could be called, and ever after."""
+        return self._client is not None
+
+    @property
     def pid(self) -> int | None:
         """Of its sandbox, on the host."""
         return self._process.pid if self._process else None
@@ -66,17 +88,29 @@ class McpServer:
         """False once it ended or was ended: no further call can reach it."""
         return not self._over.is_set()
 
-    async def call(self, tool: str, arguments: JsonObject) -> CallToolResult:
+    async def call(
+        self,
+        tool: str,
+        arguments: JsonObject,
+        *,
+        on_progress: Progress | None = None,
+    ) -> CallToolResult:
         """What the tool answers. A JSON-RPC error becomes a result with `is_error`, for it is the server's own refusal.
 
         Raises:
             ServerDied, ServerMisbehaved, OutputTooLarge: there is no answer and will be none.
+            ToolsDiffer: the server said that its list changed, and it did; the tool was not called.
         """
         assert self._client is not None, "call() before ready()"
         try:
-            return await self._client.call_tool(tool, arguments)
+            # Elsewhere a server may be another one any minute, without a word.
+            if self._verify and (self._list_changed or self.toolset.url):
+                await self._list_again(self._client)
+            return await self._client.call_tool(tool, arguments, progress_callback=on_progress)
+        except SandboxError:
+            raise
         except MCPError as error:
-            if error.code in (CONNECTION_CLOSED, UNREADABLE_ANSWER):
+            if error.code in (CONNECTION_CLOSED, UNREADABLE_ANSWER) or self._violation():
                 raise await self._explained(error, f"during a call of {tool!r}") from None
             return CallToolResult(content=[TextContent(type="text", text=f"{error.message} ({error.code})")], is_error=True)
         except Exception as error:
@@ -84,6 +118,7 @@ class McpServer:
 
     def kill(self) -> None:
         """Ends the server and its whole process tree now, at whatever point it is."""
+        self._unwanted = True
         self._over.set()
         if self._process is not None:
             self._process.kill()
@@ -106,62 +141,89 @@ class McpServer:
         except Exception as error:
             self._failure = await self._explained(error, "while it started")
         finally:
+            self._settle()
             self.kill()
-            self._settled.set()
 
     async def _live(self) -> None:
-        limits = self.toolset.limits
-        spec = SandboxSpec(
-            command=self.toolset.command,
-            workspace=self._workspace,
-            limits=limits,
-            toolset=self.toolset.directory,
-            environment=self.toolset.environment,
-        )
-        async with asyncio.timeout(limits.start_s) as starting:
-            self._process = await self._driver.start(spec)
-            self._transport = BoundedStdio(self._process, frame_bytes=limits.frame_bytes, over=self._over)
-            if self._over.is_set():
-                self._process.kill()
-            async with Client(self._transport.connect(), mode="auto", cache=None, client_info=CLIENT) as client:
+        async with asyncio.timeout(self.toolset.limits.start_s) as starting:
+            self._transport = await self._reach()
+            async with Client(
+                self._transport.connect(), mode="auto", cache=None, client_info=CLIENT, message_handler=self._notice
+            ) as client:
                 await self._greet(client)
                 starting.reschedule(None)
                 if self._failure is None:
                     self._client = client
-                    self._settled.set()
+                    self._settle()
                     await self._over.wait()
+
+    async def _reach(self) -> BoundedStdio | BoundedHttp:
+        """The way to the server: a process that is started here, or the URL where it runs."""
+        frame_bytes = self.toolset.limits.frame_bytes
+        if url := self.toolset.url:
+            return BoundedHttp(url, headers=self.toolset.secret_headers(), frame_bytes=frame_bytes, over=self._over)
+        spec = SandboxSpec(
+            command=self.toolset.command,
+            workspace=self._workspace if self.toolset.workspace else None,
+            limits=self.toolset.limits,
+            toolset=self.toolset.directory,
+            environment=self.toolset.environment,
+            secrets=self.toolset.secret_files(),
+            secret_environment=self.toolset.secret_environment(),
+            mounts=self.toolset.mounts,
+            network=self.toolset.network,
+        )
+        self._process = await self._driver.start(spec)
+        if self._over.is_set():
+            self._process.kill()
+        return BoundedStdio(self._process, frame_bytes=frame_bytes, over=self._over)
+
+    def _settle(self) -> None:
+        if not self._settled.is_set():
+            self._settled.set()
+            if not self._unwanted:
+                self._on_settled(self._failure)
 
     async def _greet(self, client: Client) -> None:
         # An error raised inside the SDK's session would come out in a group of its tasks; kept here it stays itself.
         try:
-            self.tools = await _list_tools(client)
-            self._failure = self._drift() if self._verify else None
+            # The SDK would check results against whatever schema the server lists, with patterns of unbounded cost in our event
+            # loop; the runner checks them against the pinned one.
+            client.session.validate_tool_result = _not_checked_here  # type: ignore[method-assign]
+            self.listed = await _list_tools(client)
+            self._failure = self.toolset.drift(self.listed) if self._verify else None
         except (MCPError, ValueError) as error:
             self._failure = await self._explained(error, "while it listed its tools")
 
-    def _drift(self) -> ToolsDiffer | None:
-        if tools_digest(self.tools) == self.toolset.digest:
-            return None
-        names = ", ".join(differing_tools(self.toolset.tools, self.tools))
-        return ToolsDiffer(
-            f"the server of toolset {self.toolset.name!r} lists other tools than its tools.json pins (different: {names}): "
-            f"review the change, then pin it with: python -m services.sandbox.pin {self.toolset.name}"
-        )
+    async def _notice(self, message: object) -> None:
+        """What the server says unasked: nothing of it is believed, but a list that changed is looked at before the next call."""
+        if isinstance(message, ToolListChangedNotification):
+            self._list_changed = True
+
+    async def _list_again(self, client: Client) -> None:
+        """Raises:
+        ToolsDiffer: the list is not what is pinned any more.
+        """
+        self._list_changed = False
+        if drift := self.toolset.drift(await _list_tools(client)):
+            raise drift
 
     async def _explained(self, error: Exception, when: str) -> SandboxError:
         """Our error for what the SDK raised: who broke off, and what the server said last."""
         who = f"the server of toolset {self.toolset.name!r}"
-        violation = self._transport.violation if self._transport else None
-        if violation is not None:
-            return type(violation)(f"{who} was killed {when}: {violation.message}")
+        if violation := self._violation():
+            ended = "was killed" if self._process else "was given up"
+            return type(violation)(f"{who} {ended} {when}: {self.toolset.scrubbed(violation.message)}")
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         if self._over.is_set() or (isinstance(error, MCPError) and error.code == CONNECTION_CLOSED):
-            return ServerDied(
-                f"{who} ended {when} ({await self._exit_status()}){self._last_words()}; a new call starts a new server"
-            )
-        said = str(error)[:500] or type(error).__name__
+            how = await self._exit_status() if self._process else "its connection broke off"
+            return ServerDied(f"{who} ended {when} ({how}){self._last_words()}; a new call starts a new server")
+        said = self.toolset.scrubbed(str(error))[:500] or type(error).__name__
         return ServerMisbehaved(f"{who} broke the protocol {when}: {said}{self._last_words()}")
+
+    def _violation(self) -> SandboxError | None:
+        return self._transport.violation if self._transport else None
 
     async def _exit_status(self) -> str:
         status: int | None = None
@@ -174,20 +236,36 @@ class McpServer:
         return f"signal {status - 128}" if status > 128 else f"signal {-status}" if status < 0 else f"exit status {status}"
 
     def _last_words(self) -> str:
-        words = self._transport.last_words if self._transport else ""
+        words = self.toolset.scrubbed(self._transport.last_words) if self._transport else ""
         return f"; it last wrote to stderr: {words!r}" if words else ""
 
 
-async def _list_tools(client: Client) -> list[Tool]:
+async def _not_checked_here(name: str, result: CallToolResult) -> None:
+    """In place of the SDK's own check of a structured result."""
+
+
+async def _list_tools(client: Client) -> list[PinnedTool]:
     """All pages of tools/list; a server with more than `MAX_TOOLS`, or whose pages never end, is refused."""
-    tools: list[Tool] = []
+    tools: list[PinnedTool] = []
     cursor = None
     for _ in range(MAX_TOOLS):
         page = await client.list_tools(cursor=cursor)
-        tools += [Tool(name=tool.name, description=tool.description or "", parameters=tool.input_schema) for tool in page.tools]
+        tools += [_pinned(tool) for tool in page.tools]
         cursor = page.next_cursor
         if cursor is None or len(tools) > MAX_TOOLS:
             break
     if cursor is not None or len(tools) > MAX_TOOLS:
         raise ValueError(f"it lists more than {MAX_TOOLS} tools, or its list never ends")
+    names = [tool.tool.name for tool in tools]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"it lists {', '.join(twice)[:300]} more than once")
     return tools
+
+
+def _pinned(listed: ListedTool) -> PinnedTool:
+    return PinnedTool(
+        Tool(name=listed.name, description=listed.description or "", parameters=listed.input_schema),
+        listed.title,
+        listed.output_schema,
+        listed.annotations.model_dump(mode="json", by_alias=True, exclude_unset=True) if listed.annotations else None,
+    )

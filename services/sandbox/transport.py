@@ -87,6 +87,8 @@ class BoundedStdio:
                         self._count()
                         if (message := self._message(line)) is not None:
                             await session.send(message)
+                        if self.violation is not None:
+                            break
             except FrameTooLong as error:
                 self.violation = OutputTooLarge(
                     f"{error}, which is the most that is read for the toolset's output_bytes: ask the tool for less, "

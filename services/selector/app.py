@@ -8,6 +8,7 @@ from services.selector.api import SelectionMetrics, router
 from services.selector.selecting import Sampling, Selector
 from services.selector.settings import SelectorSettings
 from services.shared.chassis.http import install_edge, serve
+from services.shared.chassis.settings import load
 from services.shared.clients.engine import MAX_SCORED_TOKENS
 from services.shared.clients.served import ServedEngines
 
@@ -34,5 +35,5 @@ def create_app(settings: SelectorSettings) -> FastAPI:
 
 def main() -> None:
     """Entry point of `python -m services.selector`."""
-    settings = SelectorSettings()
+    settings = load(SelectorSettings)
     serve(create_app(settings), settings, service="selector")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.selector.labels import LabelTrie, LogProbs, path_logprob
@@ -58,6 +58,17 @@ def is_decided(labels: Sequence[str], samples: Sequence[str | None], still_to_co
     counts = sorted(Counter(sample for sample in samples if sample in labels).values(), reverse=True)
     lead = counts[0] - (counts[1] if len(counts) > 1 else 0) if counts else 0
     return lead > still_to_come
+
+
+def entropy(probabilities: Iterable[float], /) -> float:
+    """How undecided a vote is: the entropy of its probabilities as a share of the largest possible one, 0..1.
+
+    0 where one label has it all (or is the only one), 1 where all are equally likely.
+    """
+    given = list(probabilities)
+    if len(given) < 2:
+        return 0.0
+    return min(1.0, math.fsum(-p * math.log(p) for p in given if p > 0) / math.log(len(given)))
 
 
 def overruled(vote: Vote, answer: str, threshold: float) -> Vote:

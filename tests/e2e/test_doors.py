@@ -58,7 +58,9 @@ def test_anthropics_client_gets_a_tool_use(deployment: Deployment, stream: bool)
                 message = told.get_final_message()
         else:
             message = claude.messages.create(**ask)
+        counted = claude.messages.count_tokens(model="filesystem", messages=ask["messages"])
     block: Any = message.content[0]
+    assert counted.input_tokens > len(READ.split())
     assert (message.stop_reason, block.type, block.name) == ("tool_use", "tool_use", "read_text_file")
     assert block.input["path"]
 

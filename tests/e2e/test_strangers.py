@@ -11,6 +11,7 @@ import httpx
 import openai
 import pytest
 
+from deploy.local.plan import REPOSITORY
 from tests.deployment import Deployment, eventually
 
 pytestmark = pytest.mark.real
@@ -97,7 +98,9 @@ def test_without_tools_the_base_model_answers(
 def test_models_are_listed_with_their_parents(deployment: Deployment, client: openai.OpenAI) -> None:
     models = {model.id: model for model in client.models.list()}
     adapters = {name for name in models if "--" in name}
-    assert set(models) - adapters == {deployment.model, "filesystem"}
+    toolsets = {path.parent.name for path in (REPOSITORY / "deploy" / "toolsets").glob("*/tools.json")}
+    assert "filesystem" in toolsets
+    assert set(models) - adapters == {deployment.model, *toolsets}
     assert {models[name].model_dump()["parent"] for name in adapters} <= {deployment.model}
     assert client.models.retrieve("filesystem").model_dump()["parent"] == deployment.model
 

@@ -45,6 +45,13 @@ def test_a_relative_socket_is_made_absolute():
     )
 
 
+def test_vllm_sends_its_spans_where_the_service_does():
+    planned = launch(otlp_endpoint="http://collector:4318/")
+    assert value(planned.argv, "--otlp-traces-endpoint") == "http://collector:4318/v1/traces"
+    assert planned.env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
+    assert "--otlp-traces-endpoint" not in launch().argv
+
+
 def test_requests_in_flight_get_as_long_as_the_service_itself_has():
     assert value(launch(drain_timeout_s=12.5).argv, "--shutdown-timeout") == "13"
 

@@ -165,8 +165,9 @@ async def test_clients_that_leave_stop_the_engine() -> None:
                 "messages": [{"role": "user", "content": "call look" if number % 2 else "a " * 90}],
             }
             body = {**asks, "stream": number % 3 == 0, **({"tools": [tool]} if number % 2 else {})}
+            impatient = httpx.Timeout(30, read=0.002 + number % 10 * 0.004)
             with pytest.raises(httpx.ReadTimeout):
-                async with http.stream("POST", "/v1/chat/completions", json=body, timeout=0.002 + number % 10 * 0.004) as reply:
+                async with http.stream("POST", "/v1/chat/completions", json=body, timeout=impatient) as reply:
                     await reply.aread()
         async with asyncio.timeout(10):
             while slow.engine.open:  # noqa: ASYNC110

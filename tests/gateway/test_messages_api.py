@@ -188,10 +188,13 @@ async def test_a_body_that_is_too_large_never_reaches_the_door_and_still_gets_it
     assert (caught.value.status_code, caught.value.body["error"]["type"]) == (413, "request_too_large")
 
 
-async def test_tokens_are_not_counted_and_the_error_says_so() -> None:
+async def test_tokens_are_counted_as_the_base_model_reads_them() -> None:
     async with client() as asking:
-        with pytest.raises(anthropic.NotFoundError, match="tokens are not counted"):
-            await asking.messages.count_tokens(model="base", messages=[QUESTION])
+        few = await asking.messages.count_tokens(model="base", messages=[QUESTION])
+        many = await asking.messages.count_tokens(model="base", messages=[QUESTION], tools=[READ], system="Be brief.")
+        with pytest.raises(anthropic.NotFoundError, match="base, files"):
+            await asking.messages.count_tokens(model="claude-of-tomorrow", messages=[QUESTION])
+    assert 0 < few.input_tokens < many.input_tokens
 
 
 async def test_an_error_in_the_middle_of_a_stream_is_an_event_that_the_client_raises() -> None:

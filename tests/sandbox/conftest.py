@@ -12,14 +12,17 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
 
 from services.sandbox.app import Sandbox, running
+from services.sandbox.pinning import Package, PinnedTool, lock_of
 from services.sandbox.settings import SandboxSettings
 from services.shared.clients.sandbox import SandboxClient
 from services.shared.contracts.execution import ToolCallSpec, ToolResult
+from services.shared.contracts.tools import Tool
 from tests.sandbox.hostile import server as hostile
 
 HOSTILE = Path(hostile.__file__)
@@ -35,12 +38,20 @@ def write_toolset(directory: Path, **entries: object) -> Path:
     directory.mkdir(parents=True)
     shutil.copy(HOSTILE, directory / "server.py")
     (directory / "toolset.yaml").write_text(yaml.safe_dump(entries))
-    tools = [
-        {"function": {"name": tool["name"], "description": tool["description"], "parameters": tool["inputSchema"]}}
-        for tool in hostile.listed()
-    ]
-    (directory / "tools.json").write_text(json.dumps(tools))
+    pin(
+        directory,
+        [
+            PinnedTool(Tool(name=tool["name"], description=tool["description"], parameters=tool["inputSchema"]))
+            for tool in hostile.listed()
+        ],
+    )
     return directory
+
+
+def pin(directory: Path, tools: list[PinnedTool], package: Package | None = None) -> None:
+    """Approves `tools` for the toolset in `directory`."""
+    (directory / "tools.json").write_text(json.dumps([tool.tool.openai() for tool in tools]))
+    (directory / "toolset.lock.json").write_text(json.dumps(lock_of(tools, package)))
 
 
 @pytest.fixture(scope="session")
@@ -67,12 +78,15 @@ def settings(toolsets: Path, tmp_path_factory: pytest.TempPathFactory) -> Sandbo
 @asynccontextmanager
 async def served(settings: SandboxSettings) -> AsyncIterator[tuple[Sandbox, SandboxClient]]:
     """The service and a client that is connected to it."""
-    async with running(settings) as sandbox:
-        client = SandboxClient(f"127.0.0.1:{sandbox.server.port}")
-        try:
-            yield sandbox, client
-        finally:
-            await client.aclose()
+    # Some tests run a second one on the same workspace; a log belongs to one.
+    with TemporaryDirectory(prefix="agentflux-trajectories-") as own:
+        settings = settings.model_copy(update={"trajectory_dir": settings.trajectory_dir or Path(own)})
+        async with running(settings) as sandbox:
+            client = SandboxClient(f"127.0.0.1:{sandbox.server.port}")
+            try:
+                yield sandbox, client
+            finally:
+                await client.aclose()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from services.shared.contracts.execution import ToolCallSpec
 from services.shared.pb.toolrunner.v1 import toolrunner_pb2 as pb
 from services.shared.pb.toolrunner.v1 import toolrunner_pb2_grpc as pb_grpc
 from tests.sandbox.conftest import served, write_toolset
-from tests.sandbox.test_faults import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -117,15 +115,6 @@ async def test_a_missing_program_or_file_is_named_with_the_next_step(settings: S
         with pytest.raises(InvalidRequest, match=r"lacks node_modules in .*: run `make up`"):
             await client.call_tool(ToolCallSpec(toolset="bare", tool="echo", arguments="{}"), timeout_s=5)
         assert [info.ready for info in await client.list_toolsets()] == [False, False]
-
-
-async def test_with_every_place_taken_a_call_is_refused_and_told_when_to_return(settings: SandboxSettings) -> None:
-    async with served(settings.model_copy(update={"max_sessions": 1})) as (sandbox, client):
-        hanging = asyncio.ensure_future(client.call_tool(ToolCallSpec(toolset="well", tool="hang", arguments="{}"), timeout_s=5))
-        await eventually(lambda: len(sandbox.pool.servers()) == 1, within_s=5)
-        with pytest.raises(Unavailable, match="1 servers are running, each with a call in flight: try again"):
-            await client.call_tool(ToolCallSpec(toolset="well", tool="echo", arguments="{}"), timeout_s=5)
-        hanging.cancel()
 
 
 async def test_a_port_that_is_taken_is_named(service: tuple[Sandbox, SandboxClient], settings: SandboxSettings) -> None:

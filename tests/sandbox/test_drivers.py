@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from services.sandbox.app import create_driver
 from services.sandbox.drivers.bwrap import BwrapDriver, _Machine
-from services.sandbox.drivers.command import Layout, Mode, identity, inside, mounts
-from services.sandbox.drivers.driver import SandboxSpec
-from services.sandbox.drivers.probe import NAMESPACES, facts_from, judge
-from services.sandbox.drivers.programs import find_bwrap
+from services.sandbox.drivers.command import Data, Layout, Mode, identity, inside, mounts
+from services.sandbox.drivers.driver import Mount, SandboxSpec
+from services.sandbox.drivers.programs import Programs, find_bwrap
+from services.sandbox.drivers.proxy import EgressProxy
+from services.sandbox.drivers.verdict import NAMESPACES, facts_from, judge
 from services.sandbox.errors import SandboxUnusable, ToolsetNotReady
 from services.sandbox.limits import Limits
+from services.sandbox.metrics import SandboxMetrics
+from services.sandbox.settings import SandboxSettings
 
 LAYOUT = Layout(
     bwrap=Path("/opt/bwrap"),
@@ -27,7 +34,8 @@ LAYOUT = Layout(
 SPEC = SandboxSpec(("node", "x.js"), Path("/srv/files"), Limits(), toolset=Path("/srv/tool"), environment={"KEY": "value"})
 ISOLATED = {
     "uid": "65532", "CapEff": "0" * 16, "CapPrm": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "interfaces": "lo",
-    "canary": "hidden", "workspace": "writable", "environ": "0", "userns": "denied", "memory": "limited",
+    "Seccomp": "2", "secret": "kept",
+    "together": "limited", "canary": "hidden", "workspace": "writable", "environ": "0", "userns": "denied", "memory": "limited",
     "processes": "limited", "files": "limited", **{f"ns_{kind}": f"{kind}:[2]" for kind in NAMESPACES},
 }  # fmt: skip
 HOST = {f"ns_{kind}": f"{kind}:[1]" for kind in NAMESPACES}
@@ -38,7 +46,7 @@ def pairs(arguments: list[str], option: str) -> list[str]:
 
 
 def test_only_the_workspace_is_bound_for_writing() -> None:
-    arguments = mounts(SPEC, LAYOUT, Mode.USER, data={"/etc/passwd": 9}, shown=[Path("/opt/node/bin/node")])
+    arguments = mounts(SPEC, LAYOUT, Mode.USER, data=Data({"/etc/passwd": 9}, {}), shown=[Path("/opt/node/bin/node")], proxy=None)
     assert pairs(arguments, "--bind") == ["/srv/files"]
     assert {"/usr", "/srv/tool", "/opt/node/bin/node"} == set(pairs(arguments, "--ro-bind"))
     assert pairs(arguments, "--dir") == ["/etc", "/opt", "/opt/node", "/opt/node/bin"]
@@ -46,18 +54,18 @@ def test_only_the_workspace_is_bound_for_writing() -> None:
 
 def test_the_network_is_never_shared_and_every_mode_separates_processes() -> None:
     for mode in Mode:
-        arguments = mounts(SPEC, LAYOUT, mode, data={}, shown=[])
+        arguments = mounts(SPEC, LAYOUT, mode, data=Data({}, {}), shown=[], proxy=None)
         assert {"--unshare-net", "--unshare-pid", "--unshare-ipc", "--die-with-parent", "--new-session"} <= set(arguments)
         assert "--share-net" not in arguments
 
 
 def test_root_drops_to_a_user_before_anything_else_runs() -> None:
     for mode in (Mode.NESTED, Mode.PRIVILEGED):
-        command = inside(SPEC.command, LAYOUT, mode, Limits(processes=7))
+        command = inside(SPEC.command, LAYOUT, mode, Limits(processes=7), syscalls=9)
         assert command[:3] == ["/usr/bin/setpriv", "--reuid=65532", "--regid=65532"]
         assert "--nproc=7" in command
         assert command[-2:] == ["node", "x.js"]
-    assert "--disable-userns" in inside(SPEC.command, LAYOUT, Mode.NESTED, Limits())
+    assert "--disable-userns" in inside(SPEC.command, LAYOUT, Mode.NESTED, Limits(), syscalls=9)
 
 
 def test_tools_run_as_us_or_as_the_owner_of_the_workspace_but_never_as_root() -> None:
@@ -69,7 +77,7 @@ def test_tools_run_as_us_or_as_the_owner_of_the_workspace_but_never_as_root() ->
 def test_a_sandbox_that_isolates_has_no_failures() -> None:
     verdict = judge(ISOLATED, HOST, Mode.NESTED, Limits())
     assert verdict.failures == []
-    assert "network: none" in verdict.enforced
+    assert "network: none, or the listed destinations through a proxy" in verdict.enforced
     assert "processes: 64 per sandbox" in verdict.enforced
 
 
@@ -79,6 +87,8 @@ def test_a_sandbox_that_isolates_has_no_failures() -> None:
         ("uid", "0", "runs as root"),
         ("CapEff", "00000000a80425fb", "keeps capabilities"),
         ("NoNewPrivs", "0", "setuid programs"),
+        ("Seccomp", "0", "filter on system calls"),
+        ("secret", "", "a secret cannot be read"),
         ("interfaces", "loeth0", "network interfaces: loeth0"),
         ("canary", "visible", "a file of the host is visible"),
         ("writable", "/usr", "/usr is writable"),
@@ -106,8 +116,9 @@ def test_facts_are_lines_with_an_equals_sign() -> None:
 
 
 def driver(workspace: Path, *, bwrap: Path | None = None, node: Path | None = None) -> BwrapDriver:
-    programs = {"node": node} if node else {}
-    return BwrapDriver(bwrap=bwrap, programs=programs, workspace=workspace, sandbox_uid=65532, limits=Limits())
+    programs = Programs({"node": node} if node else {})
+    egress = EgressProxy(SandboxMetrics())
+    return BwrapDriver(bwrap=bwrap, programs=programs, workspace=workspace, sandbox_uid=65532, limits=Limits(), egress=egress)
 
 
 @pytest.mark.anyio
@@ -144,6 +155,61 @@ def test_without_node_the_message_says_how_to_get_it(tmp_path: Path) -> None:
         driver(tmp_path, node=tmp_path / "node").resolve("node")
 
 
+MOUNT = Mount(Path("/usr"), "/data")
+NAMES = ("bwrap", "runsc", "external")
+ALL = frozenset(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "refused_by"),
+    [
+        ({}, "", frozenset()),
+        ({"workspace": None}, "", frozenset()),
+        ({"environment": {"KEY": "value"}}, "", frozenset()),
+        ({"environment": {"A=B": "value"}}, "environment", ALL),
+        ({"secret_environment": {"TOKEN": "t"}}, "", frozenset()),
+        ({"secret_environment": {"TOKEN": "zero\0byte"}}, "secret_environment", ALL),
+        ({"secrets": {"token": b"t"}}, "secrets", {"external"}),
+        ({"secrets": {"../token": b"t"}}, "secrets", ALL),
+        ({"secrets": {".hidden": b"t"}}, "secrets", ALL),
+        ({"network": ("api.example.com:443",)}, "network", {"external"}),
+        ({"network": ("127.0.0.1:443",)}, "network", ALL),
+        ({"network": ("*:443",)}, "network", ALL),
+        ({"mounts": (MOUNT,)}, "mounts", {"external"}),
+        ({"mounts": (Mount(Path("/usr"), "/usr"),)}, "mounts", ALL),
+        ({"mounts": (Mount(Path("/usr"), "/workspace/data"),)}, "mounts", ALL),
+        ({"mounts": (Mount(Path("/usr"), "/data/../etc"),)}, "mounts", ALL),
+        ({"mounts": (Mount(Path("/usr"), "data"),)}, "mounts", ALL),
+        ({"mounts": (Mount(Path("/usr"), "/"),)}, "mounts", ALL),
+        ({"mounts": (Mount(Path("/usr/gone"), "/data"),)}, "mounts", ALL),
+        ({"mounts": (Mount(Path("/usr/lib"), "/data"),), "workspace": Path("/usr")}, "mounts", ALL),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_driver_refuses_what_it_cannot_enforce_and_names_the_field(
+    name: str, fields: dict[str, Any], field: str, refused_by: frozenset[str], tmp_path: Path
+) -> None:
+    settings = SandboxSettings(driver=name, workspace_dir=tmp_path)
+    said = create_driver(settings).refuses(SandboxSpec(("true",), **{"workspace": tmp_path, "limits": Limits(), **fields}))
+    if name in refused_by:
+        assert said is not None
+        assert f"driver {name} cannot" in said
+        assert field in said
+    else:
+        assert said is None
+
+
+def test_every_field_of_a_spec_is_in_the_table() -> None:
+    always = {"command", "limits", "toolset"}
+    tried = {"workspace", "environment", "secrets", "secret_environment", "mounts", "network"}
+    assert {field.name for field in dataclasses.fields(SandboxSpec)} == always | tried
+
+
+def test_another_driver_than_these_is_no_setting() -> None:
+    with pytest.raises(ValidationError, match="driver"):
+        SandboxSettings(driver="none")
+
+
 @pytest.mark.real
 @pytest.mark.anyio
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can own a workspace that tools cannot write")
@@ -156,14 +222,21 @@ class Faltering(BwrapDriver):
     """The real driver, whose probes fail where `failing` says so: each mode as often as it is listed."""
 
     def __init__(self, workspace: Path, *failing: Mode) -> None:
-        super().__init__(bwrap=None, programs={}, workspace=workspace, sandbox_uid=65532, limits=Limits())
+        super().__init__(
+            bwrap=None,
+            programs=Programs({}),
+            workspace=workspace,
+            sandbox_uid=65532,
+            limits=Limits(),
+            egress=EgressProxy(SandboxMetrics()),
+        )
         self.failing = list(failing)
 
-    async def _run(self, spec: SandboxSpec, machine: _Machine) -> tuple[str, str]:
+    async def _facts(self, machine: _Machine) -> tuple[dict[str, str], str]:
         if machine.mode in self.failing:
             self.failing.remove(machine.mode)
             raise SandboxUnusable("the sandbox's self-probe did not end")
-        return await super()._run(spec, machine)
+        return await super()._facts(machine)
 
 
 @pytest.fixture
@@ -206,9 +279,9 @@ async def test_a_later_probe_never_settles_for_less(open_workspace: Path) -> Non
 PROBE = """
 import asyncio, sys
 from pathlib import Path
-from services.sandbox.drivers.bwrap import BwrapDriver, _Machine
-from services.sandbox.limits import Limits
-driver = BwrapDriver(bwrap=None, programs={}, workspace=Path(sys.argv[1]), sandbox_uid=65532, limits=Limits())
+from services.sandbox.app import create_driver
+from services.sandbox.settings import SandboxSettings
+driver = create_driver(SandboxSettings(workspace_dir=Path(sys.argv[1])))
 print(asyncio.run(driver.probe()).problem)
 """
 

@@ -51,7 +51,7 @@ def files(filesystem: SandboxClient) -> Files:
 
 async def test_the_live_server_lists_exactly_the_pinned_tools(shipped: SandboxSettings) -> None:
     toolset = Toolsets(ROOT, shipped.ceiling()).get("filesystem")
-    assert [tool.openai() for tool in await live_tools(shipped, toolset)] == json.loads(
+    assert [listed.tool.openai() for listed in await live_tools(shipped, toolset)] == json.loads(
         (ROOT / "filesystem" / "tools.json").read_text()
     )
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.selector.labels import build_trie
-from services.selector.voting import exact_vote, is_decided, overruled, sampled_vote
+from services.selector.voting import entropy, exact_vote, is_decided, overruled, sampled_vote
 from services.shared.contracts.prompts import LabelTokens
 
 LABELS = ["read_file", "write_file", "summarize"]
@@ -81,3 +81,10 @@ def test_the_threshold_leaves_tools_and_lone_answers_alone() -> None:
     assert alone is not None
     assert overruled(tool, "summarize", 1.0) == tool
     assert overruled(alone, "summarize", 1.0) == alone
+
+
+def test_entropy_is_a_share_of_the_largest_possible_one() -> None:
+    assert entropy([1.0]) == entropy([]) == 0.0
+    assert entropy([1.0, 0.0, 0.0]) == 0.0
+    assert entropy([0.25] * 4) == pytest.approx(1.0)
+    assert entropy([0.5, 0.5, 0.0, 0.0]) == pytest.approx(0.5)

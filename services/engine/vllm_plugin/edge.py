@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-OPEN = {"/health", "/version", "/metrics", "/v1/models", "/v1/completions", "/v1/chat/completions"}
+OPEN = {"/health", "/version", "/metrics", "/v1/models", "/v1/completions", "/v1/chat/completions", "/tokenize"}
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

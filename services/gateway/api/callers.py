@@ -33,7 +33,7 @@ class Visit:
         """Counts what a turn used, also one that failed or was left."""
         tokens = usage.prompt_tokens + usage.completion_tokens
         if self.metrics is not None:
-            self.metrics.caller_tokens.labels(self.caller.name).inc(tokens)
+            self.metrics.caller_tokens.labels(self.metrics.caller(self.caller.name)).inc(tokens)
         if self.limits is not None:
             self.limits.charge(self.caller, tokens, estimated=self.estimated)
 
@@ -115,9 +115,9 @@ class Callers:
         try:
             headers = await self.limits.admit(caller, max(1, estimated))
         except AgentFluxError as error:
-            self.metrics.caller_requests.labels(caller.name, error.code).inc()
+            self.metrics.caller_requests.labels(self.metrics.caller(caller.name), error.code).inc()
             raise
-        self.metrics.caller_requests.labels(caller.name, "admitted").inc()
+        self.metrics.caller_requests.labels(self.metrics.caller(caller.name), "admitted").inc()
         return headers
 
 

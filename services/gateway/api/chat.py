@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
+from services.gateway.api.door import DirectRoute
 from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream, is_private, session_of
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.toolsets import Catalogue
+from services.gateway.wire.encoding import as_json
 from services.gateway.wire.replies import Reply
 from services.gateway.wire.requests import ChatBody, ChatRequest, UnknownTools, understood
 from services.shared.contracts.errors import AgentFluxError
@@ -19,7 +20,7 @@ def router(
     turns: Turns, catalogue: Catalogue, *, strict_fields: bool = False, unknown_tools: UnknownTools = "ignore"
 ) -> APIRouter:
     """The route; `turns` runs them, and the settings of these names say what is refused."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=DirectRoute)
 
     @routes.post("/v1/chat/completions")
     async def chat_completions(body: ChatBody, http: Request) -> Response:
@@ -45,10 +46,10 @@ async def _whole(request: ChatRequest, turn: Turn) -> Response:
     async with turn:
         async for event in turn.events():
             reply.add(event)
-    return JSONResponse(reply.body())
+    return Response(as_json(reply.body()), media_type="application/json")
 
 
-async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[str]:
+async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[bytes]:
     reply = Reply(request.model, _id(turn), include_usage=request.include_usage)
     try:
         async for event in turn.events_or_silence():
@@ -61,4 +62,4 @@ async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[str]:
             yield data_frame(chunk)
     except AgentFluxError as error:
         yield data_frame(error.envelope())
-    yield "data: [DONE]\n\n"
+    yield b"data: [DONE]\n\n"

@@ -12,10 +12,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.api.streams import data_frame, event_stream, is_private, session_of
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.toolsets import Catalogue
+from services.gateway.wire.encoding import as_json
 from services.gateway.wire.messages_replies import MessageReply, error_body
-from services.gateway.wire.messages_requests import MessagesBody, understood_messages
+from services.gateway.wire.messages_requests import CountBody, MessagesBody, understood_messages
 from services.gateway.wire.requests import ChatRequest, UnknownTools
-from services.shared.contracts.errors import AgentFluxError, NotFound
+from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.tools import JsonObject
 
 log = structlog.get_logger()
@@ -43,11 +44,11 @@ def router(turns: Turns, catalogue: Catalogue, *, unknown_tools: UnknownTools) -
         return await (event_stream(turn, _frames(request, turn)) if request.stream else _whole(request, turn))
 
     @routes.post(f"{PATH}/count_tokens")
-    async def count_tokens() -> Response:
-        raise NotFound(
-            "tokens are not counted ahead here: the engine keeps its tokenizer's route closed; "
-            "the `usage` of a reply says what its request had"
+    async def count_tokens(body: CountBody, http: Request) -> JsonObject:
+        request = understood_messages(
+            body, default_tools=catalogue.default_tools(body.model), session=session_of(http), unknown_tools=unknown_tools
         )
+        return {"input_tokens": await turns.count_tokens(request)}
 
     return routes
 
@@ -57,10 +58,10 @@ async def _whole(request: ChatRequest, turn: Turn) -> Response:
     async with turn:
         async for event in turn.events():
             reply.add(event)
-    return Response(_encoded(reply.body()), media_type="application/json")
+    return Response(as_json(reply.body()), media_type="application/json")
 
 
-async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[str]:
+async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[bytes]:
     reply = MessageReply(request.model, turn.record.id)
     try:
         async for event in turn.events_or_silence():
@@ -71,11 +72,6 @@ async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[str]:
     except AgentFluxError as error:
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         yield data_frame(error_body(error.envelope(), error.status, request_id), event="error")
-
-
-def _encoded(body: JsonObject) -> bytes:
-    # Half a surrogate pair, which a model may write as a JSON escape, has no UTF-8.
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 class AnthropicErrors:
@@ -116,7 +112,7 @@ class _Rewording:
     async def _send_error(self, start: Message, body: bytes) -> None:
         request_id = dict(start["headers"]).get(b"request-id", b"").decode("latin-1")
         try:
-            body = _encoded(error_body(json.loads(body), start["status"], request_id))
+            body = as_json(error_body(json.loads(body), start["status"], request_id))
         except (ValueError, LookupError, TypeError):
             log.warning("an error that is none of ours", status=start["status"], body=body[:200])
         kept = [(name, value) for name, value in start["headers"] if name != b"content-length"]

@@ -129,7 +129,7 @@ async def _whole(turn: Turn, content: str) -> Response:
     raise UpstreamError("the engine did not answer")
 
 
-async def _frames(turn: Turn, *, include_usage: bool) -> AsyncGenerator[str]:
+async def _frames(turn: Turn, *, include_usage: bool) -> AsyncGenerator[bytes]:
     try:
         async for event in turn.events_or_silence():
             if event is None:
@@ -144,7 +144,7 @@ async def _frames(turn: Turn, *, include_usage: bool) -> AsyncGenerator[str]:
                     yield data_frame(chunk)
     except AgentFluxError as error:
         yield data_frame(error.envelope())
-    yield "data: [DONE]\n\n"
+    yield b"data: [DONE]\n\n"
 
 
 def _known(reply: JsonObject, content: str) -> JsonObject:

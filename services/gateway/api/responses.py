@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Annotated, Literal
@@ -13,6 +12,7 @@ from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream, i
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.records.stored import History, Record, StoredResponses
 from services.gateway.toolsets import Catalogue
+from services.gateway.wire.encoding import as_json
 from services.gateway.wire.requests import UnknownTools
 from services.gateway.wire.responses_items import references, with_ids
 from services.gateway.wire.responses_replies import ResponseReply
@@ -98,7 +98,7 @@ async def _whole(reply: ResponseReply, keep: Keep, turn: Turn) -> Response:
     return _json(reply.response)
 
 
-async def _frames(reply: ResponseReply, keep: Keep, turn: Turn) -> AsyncGenerator[str]:
+async def _frames(reply: ResponseReply, keep: Keep, turn: Turn) -> AsyncGenerator[bytes]:
     for opening in reply.opening():
         yield _frame(opening)
     try:
@@ -117,7 +117,7 @@ async def _frames(reply: ResponseReply, keep: Keep, turn: Turn) -> AsyncGenerato
             yield _frame(failing)
 
 
-def _frame(event: JsonObject) -> str:
+def _frame(event: JsonObject) -> bytes:
     return data_frame(event, event=event["type"])
 
 
@@ -139,6 +139,4 @@ def _page(items: list[JsonObject], *, after: str | None, limit: int, order: str)
 
 
 def _json(content: JsonObject) -> Response:
-    # Half a surrogate pair, which a client may have sent as a JSON escape, has no UTF-8.
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return Response(body, media_type="application/json")
+    return Response(as_json(content), media_type="application/json")

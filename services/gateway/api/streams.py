@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -12,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.api.turns import Turn
 from services.gateway.upstreams import says_private
+from services.gateway.wire.encoding import as_json
 
 # Headers by which a client names its session, the first present one counts.
 SESSION_HEADERS = ("x-session-id", "session-id", "x-session-affinity")
@@ -31,7 +31,7 @@ def is_private(http: Request, body: BaseModel) -> bool:
     return says_private(http.headers.get(PRIVATE_HEADER)) or says_private(marked)
 
 
-async def event_stream(turn: Turn, frames: AsyncGenerator[str]) -> Response:
+async def event_stream(turn: Turn, frames: AsyncGenerator[bytes]) -> Response:
     """The streamed reply of `turn`, whose events `frames` turns into server-sent events.
 
     The status line waits for the first event, or for as long as clients bear silence, so that early errors get their own
@@ -53,7 +53,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[str], turn: Turn, headers: dict[str, str]) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes], turn: Turn, headers: dict[str, str]) -> None:
         super().__init__(headers=headers)
         del self.headers["content-length"]
         self._frames = frames
@@ -63,17 +63,17 @@ class EventStream(Response):
         async with self._turn, aclosing(self._frames) as frames:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async for frame in frames:
-                await send({"type": "http.response.body", "body": frame.encode("utf-8", "replace"), "more_body": True})
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
             # Its headers went out when only its beginning was known.
             timing = f": server-timing {self._turn.record.timing.header()}\n\n"
             await send({"type": "http.response.body", "body": timing.encode(), "more_body": False})
 
 
-def data_frame(payload: object, *, event: str | None = None) -> str:
+def data_frame(payload: object, *, event: str | None = None) -> bytes:
     """One server-sent event (WHATWG HTML, section 9.2): `payload` as JSON, with an `event:` line where it has a name."""
-    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-    return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
+    named = b"event: " + event.encode() + b"\n" if event else b""
+    return named + b"data: " + as_json(payload) + b"\n\n"
 
 
-KEEP_ALIVE = ": keep-alive\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients ignore and proxies take for life."""

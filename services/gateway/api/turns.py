@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from types import TracebackType
 from typing import Protocol
 
@@ -25,9 +25,17 @@ from services.gateway.pipeline import Pipeline
 from services.gateway.records.record import TurnRecord
 from services.gateway.toolsets import Catalogue
 from services.gateway.wire.requests import ChatRequest, Sender
+from services.shared.chassis.telemetry import describe, exemplar
+from services.shared.contracts import semconv
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded
+from services.shared.contracts.usage import Usage
 
 log = structlog.get_logger()
+
+
+class _Mark(Enum):
+    SILENCE = "nothing happened for keepalive_s"
+    END = "the turn is over"
 
 
 class Watcher(Protocol):
@@ -66,6 +74,15 @@ class Turns:
         events = self.pipeline.run(replace(request, sender=Sender(private, visit().caller.name)))
         return Turn(self, events, record)
 
+    async def count_tokens(self, request: ChatRequest) -> int:
+        """The prompt's tokens, without a turn.
+
+        Raises:
+            Forbidden: the caller's key is not good for this toolset.
+        """
+        _permit(visit().caller, request, self.pipeline.catalogue)
+        return await self.pipeline.count_tokens(request)
+
     def run(self, events: AsyncGenerator[Event]) -> Turn:
         """Starts a turn whose events come from somewhere else than the pipeline: from the base model.
 
@@ -87,8 +104,12 @@ class Turn:
         self.record = record
         self._visit = visit()
         tell_about(record)
-        self._events: asyncio.Queue[Event | AgentFluxError | None] = asyncio.Queue(maxsize=64)
-        self._peeked: list[Event | AgentFluxError | None] = []
+        self._events: asyncio.Queue[Event | AgentFluxError | _Mark] = asyncio.Queue(maxsize=64)
+        self._peeked: list[Event | AgentFluxError | _Mark] = []
+        # One timer a turn: a timeout around each wait for an event is a tenth of what it costs to forward one.
+        self._loop = asyncio.get_running_loop()
+        self._last_event = self._loop.time()
+        self._ticker = self._loop.call_later(turns.keepalive_s, self._tick)
         self._task = asyncio.create_task(self._run(events))
 
     async def peek(self) -> Event | None:
@@ -97,13 +118,13 @@ class Turn:
         Raises:
             AgentFluxError: the turn failed before its first event.
         """
-        with contextlib.suppress(TimeoutError):
-            self._peeked.append(await self._next())
-            first = self._peeked[0]
-            if isinstance(first, AgentFluxError):
-                raise first
-            return first
-        return None
+        first = await self._events.get()
+        if first is _Mark.SILENCE:
+            return None
+        if isinstance(first, AgentFluxError):
+            raise first
+        self._peeked.append(first)
+        return None if isinstance(first, _Mark) else first
 
     async def events(self) -> AsyncIterator[Event]:
         """The events as they happen."""
@@ -114,24 +135,29 @@ class Turn:
     async def events_or_silence(self) -> AsyncIterator[Event | None]:
         """The events as they happen, and None for every silence of `keepalive_s`."""
         while True:
-            try:
-                item = self._peeked.pop() if self._peeked else await self._next()
-            except TimeoutError:
-                yield None
-                continue
-            if item is None:
-                return
+            item = self._peeked.pop() if self._peeked else await self._events.get()
             if isinstance(item, AgentFluxError):
                 raise item
-            yield item
+            if item is _Mark.END:
+                return
+            yield None if isinstance(item, _Mark) else item
 
-    async def _next(self) -> Event | AgentFluxError | None:
-        # Not asyncio.wait_for: before Python 3.12 it swallows a cancellation that arrives together with a result.
-        async with asyncio.timeout(self._turns.keepalive_s):
-            return await self._events.get()
+    def _tick(self) -> None:
+        now, keepalive_s = self._loop.time(), self._turns.keepalive_s
+        if now - self._last_event >= keepalive_s:
+            self._last_event = now
+            # A reader that has something to read does not wait in silence.
+            if self._events.empty():
+                self._events.put_nowait(_Mark.SILENCE)
+        self._ticker = self._loop.call_at(self._last_event + keepalive_s, self._tick)
+
+    async def _put(self, item: Event | AgentFluxError | _Mark) -> None:
+        self._last_event = self._loop.time()
+        await self._events.put(item)
 
     async def aclose(self) -> None:
         """Cancels what still runs, and waits until it is gone."""
+        self._ticker.cancel()
         self._task.cancel()
         # A cancelled scope repeats its cancellation at every await, and awaiting the task would hand that on to it in the
         # middle of closing its connections.
@@ -164,10 +190,10 @@ class Turn:
                 async for event in events:
                     meter.note(event)
                     if outcome == "error":
-                        self._turns.metrics.first_event.observe(time.perf_counter() - started)
+                        self._turns.metrics.first_event.observe(time.perf_counter() - started, exemplar())
                     outcome = self._turns.metrics.observe(event) or ("open" if outcome == "error" else outcome)
                     self.record.note(event)
-                    await self._events.put(event)
+                    await self._put(event)
                     self.record.timing.go_on()
         except TimeoutError:
             end = DeadlineExceeded(
@@ -183,10 +209,26 @@ class Turn:
         finally:
             self._visit.charge(meter.usage)
         self._turns.metrics.turns.labels("error" if end else outcome).inc()
+        self._describe(meter.usage, end.code if end else outcome)
         if end is None and self.record.request is not None:
             for watcher in self._turns.watchers:
                 watcher.ended(self.record)
-        await self._events.put(end)
+        await self._put(end or _Mark.END)
+
+    def _describe(self, usage: Usage, outcome: str) -> None:
+        request = self.record.request
+        describe(
+            {
+                semconv.OPERATION: semconv.CHAT,
+                semconv.REQUEST_MODEL: request.model if request else None,
+                semconv.REQUEST_STREAM: request.stream if request else None,
+                semconv.RESPONSE_ID: self.record.id,
+                semconv.TOOLSET: next((each.selected.toolset for each in self.record.decided), None),
+                semconv.OUTCOME: outcome,
+                semconv.INPUT_TOKENS: usage.prompt_tokens,
+                semconv.OUTPUT_TOKENS: usage.completion_tokens,
+            }
+        )
 
 
 def _permit(caller: Caller, request: ChatRequest, catalogue: Catalogue) -> None:

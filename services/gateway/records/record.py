@@ -66,6 +66,19 @@ class TurnRecord:
         if self.events is not None:
             self.events.append(event)
 
+    @property
+    def overhead_s(self) -> float | None:
+        """Seconds of the decisions in which no engine was waited for, as far as the services tell; None without a decision.
+
+        What the argument service does itself (rendering, checking) counts as the engine's: it tells only the whole.
+        """
+        if not self.decided:
+            return None
+        voting = sum(each.selected.selection.timings.get("vote_s", 0.0) for each in self.decided)
+        writing = sum(each.written.generated.timings.get("arguments_s", 0.0) for each in self.decided if each.written)
+        took = self.timing.seconds
+        return max(0.0, took.get("select", 0.0) + took.get("arguments", 0.0) - voting - writing)
+
     def headers(self) -> dict[str, str]:
         """What a reply tells about its turn, as far as that is; nothing of what did not happen."""
         written = [written_told(each.written) for each in self.decided if each.written]

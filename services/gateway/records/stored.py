@@ -23,6 +23,8 @@ MAX_CHAIN = 512
 
 # What this process keeps at most where there is no Redis.
 MEMORY_BYTES = 64 * 1024 * 1024
+# What Python needs for an entry beside its value: most entries are smaller than that.
+ENTRY_BYTES = 280
 
 PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
 OUR_RESPONSE_ID = re.compile("resp_[0-9a-f]{32}")
@@ -178,15 +180,16 @@ class MemoryBlobs:
         """Keeps a value, and drops others where there is no room."""
         await self.delete(key)
         self._values[key] = (self._clock() + self._ttl_s, value)
-        self._bytes += len(value)
+        self._bytes += len(value) + ENTRY_BYTES
         self._expire()
 
     async def delete(self, key: str) -> bool:
         """Whether there was one."""
         self._expire()
-        _, value = self._values.pop(key, (0, None))
-        self._bytes -= len(value or b"")
-        return value is not None
+        if key not in self._values:
+            return False
+        self._bytes -= len(self._values.pop(key)[1]) + ENTRY_BYTES
+        return True
 
     async def ready(self) -> None:
         """It is there as long as the process is."""
@@ -209,7 +212,7 @@ class MemoryBlobs:
             if expires > self._clock() and self._bytes <= self._max_bytes:
                 return
             self._values.popitem(last=False)
-            self._bytes -= len(value)
+            self._bytes -= len(value) + ENTRY_BYTES
 
 
 def item_id(response_id: str, number: int, kind: str) -> str:

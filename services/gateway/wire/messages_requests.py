@@ -63,6 +63,12 @@ class MessagesBody(BaseModel):
     output_config: JsonObject | None = None
 
 
+class CountBody(MessagesBody):
+    """A request to count tokens ("Count tokens in a Message"), in which nothing is written."""
+
+    max_tokens: int = Field(default=1, ge=1)
+
+
 def understood_messages(
     body: MessagesBody, *, default_tools: Sequence[Tool], session: str | None, unknown_tools: UnknownTools
 ) -> ChatRequest:

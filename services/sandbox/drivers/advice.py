@@ -22,12 +22,38 @@ def no_bwrap(configured: Path | None) -> str:
 NO_UTIL_LINUX = "setpriv or prlimit is not installed: install util-linux with the system's package manager"
 
 
+RUNSC_NEEDS_ROOT = (
+    "the driver runsc needs root, to show files of others to a user without rights: run the service as root, or set "
+    "AGENTFLUX_SANDBOX_DRIVER=bwrap"
+)
+
+
+def no_runsc(configured: Path | None) -> str:
+    """gVisor was not found."""
+    where = f"no program {configured}" if configured else "no runsc in PATH"
+    return f"gVisor is not installed ({where}): install runsc, or set AGENTFLUX_SANDBOX_RUNSC to its path"
+
+
+def no_gvisor(errors: str, *, runsc: Path) -> str:
+    """runsc ran and could not make a sandbox; `errors` is what it wrote."""
+    said = errors.splitlines()[-1][:300] if errors else "no message"
+    return f"gVisor could not run a command ({said}): try `{runsc} --rootless --network=none do true` by hand"
+
+
+def no_container(failures: str) -> str:
+    """The driver `external` found no boundary, or one with holes."""
+    return (
+        f"the container around the service is no sandbox: {failures}; run it as a container of a user without rights, with a "
+        "read-only root file system, no capabilities and no new privileges, or set AGENTFLUX_SANDBOX_DRIVER=bwrap"
+    )
+
+
 def no_workspace(workspace: Path) -> str:
     """The workspace is not there."""
     return f"the workspace {workspace} does not exist: create it, or set AGENTFLUX_SANDBOX_WORKSPACE_DIR"
 
 
-def workspace_not_writable(workspace: Path, uid: int, *, mode: Mode) -> str:
+def workspace_not_writable(workspace: Path, uid: int, *, mode: Mode = Mode.PRIVILEGED) -> str:
     """It is there, but not for whom tools run as."""
     said = f"the workspace {workspace} is not writable for uid {uid}, as which tools run"
     if mode is Mode.USER:

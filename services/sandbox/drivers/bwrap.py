@@ -1,6 +1,6 @@
 """The driver `bwrap`: bubblewrap, as root or not. It refuses to start anything until its self-probe has passed.
 
-It covers files, network, processes, rights and limits as `probe.judge` lists them; it does not cover bugs of the kernel
+It covers files, network, processes, rights and limits as `verdict.judge` lists them; it does not cover bugs of the kernel
 which all sandboxes share with the host.
 """
 
@@ -8,76 +8,55 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import tempfile
-from contextlib import suppress
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
-from services.sandbox.drivers import advice, command, probe
-from services.sandbox.drivers.command import Layout, Mode
+import anyio
+import structlog
+
+from services.sandbox.drivers import advice, command, probe, seccomp, verdict
+from services.sandbox.drivers.cgroup import MemoryGroups, enter, find_memory_groups, vanish
+from services.sandbox.drivers.child import Child, end
+from services.sandbox.drivers.command import Data, Layout, Mode
 from services.sandbox.drivers.descriptors import InfoPipe, memory_files
 from services.sandbox.drivers.driver import Capabilities, SandboxSpec
-from services.sandbox.drivers.probe import Verdict
-from services.sandbox.drivers.programs import files_outside, find_bwrap, find_program
+from services.sandbox.drivers.orphans import end_orphans
+from services.sandbox.drivers.programs import Programs, files_outside, find_bwrap, find_program, top_directories
+from services.sandbox.drivers.proxy import EgressProxy
+from services.sandbox.drivers.spec import impossible, relayed
 from services.sandbox.errors import SandboxUnusable, ToolsetNotReady
 from services.sandbox.limits import Limits
 
-PROBE_TIMEOUT_S = 20.0
-RETRY_S = 1.0
-
-_Pipe = TypeVar("_Pipe", asyncio.StreamReader, asyncio.StreamWriter)
-
-
-class BwrapProcess:
-    """A running sandbox; `pid` is bubblewrap's, `first` a handle on the first process inside, with which all others die."""
-
-    def __init__(self, process: asyncio.subprocess.Process, first: int | None) -> None:
-        self._process = process
-        self._first = first
-        self.stdin = _opened(process.stdin)
-        self.stdout = _opened(process.stdout)
-        self.stderr = _opened(process.stderr)
-
-    @property
-    def pid(self) -> int:
-        """Of bubblewrap, on the host."""
-        return self._process.pid
-
-    async def wait(self) -> int:
-        """The exit status; above 128 it was a signal."""
-        return await self._process.wait()
-
-    def kill(self) -> None:
-        """The kernel ends the pid namespace with its first process, so no daemon inside survives this."""
-        # Bubblewrap then collects the dead and follows. Killed itself, it would leave a zombie to whoever is init here.
-        with suppress(ProcessLookupError):
-            if self._first is None:
-                self._process.kill()
-            else:
-                signal.pidfd_send_signal(self._first, signal.SIGKILL)
-
-    def __del__(self) -> None:
-        if self._first is not None:
-            os.close(self._first)
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class _Machine:
     layout: Layout
     mode: Mode
+    syscalls: bytes
+    groups: MemoryGroups | None
 
 
 class BwrapDriver:
     """Starts commands with bubblewrap, in the strictest mode that this machine allows."""
 
     def __init__(
-        self, *, bwrap: Path | None, programs: dict[str, Path], workspace: Path, sandbox_uid: int, limits: Limits
+        self,
+        *,
+        bwrap: Path | None,
+        programs: Programs,
+        workspace: Path,
+        sandbox_uid: int,
+        limits: Limits,
+        egress: EgressProxy,
     ) -> None:
         self._configured_bwrap = bwrap
         self._programs = programs
         self._workspace = workspace
+        self._egress = egress
         self._sandbox_uid = sandbox_uid
         self._limits = limits
         self._machine: _Machine | None = None
@@ -92,61 +71,99 @@ class BwrapDriver:
         """
         try:
             layout = self._look_around()
+            syscalls = seccomp.program(seccomp.common())
         except SandboxUnusable as error:
             return self._unusable(error.message)
+        groups = await asyncio.to_thread(find_memory_groups)
+        if ended := await asyncio.to_thread(end_orphans, layout.bwrap):
+            log.warning("sandboxes of a service that was killed are ended", sandboxes=ended)
         modes = [Mode.NESTED, Mode.PRIVILEGED] if os.geteuid() == 0 else [Mode.USER]
         problems = []
         for mode in modes if self._mode is None else [self._mode]:
             try:
-                verdict = await self._try_twice(_Machine(layout, mode))
+                machine = _Machine(layout, mode, syscalls, groups)
+                found = await probe.twice(partial(self._try, machine))
             except SandboxUnusable as error:
                 problems.append(error.message)
                 continue
-            self._machine, self._mode = _Machine(layout, mode), mode
-            not_enforced = [*verdict.not_enforced, *(f"a user namespace of its own: {problem}" for problem in problems)]
-            return Capabilities(f"bwrap ({mode.value})", tuple(verdict.enforced), tuple(not_enforced))
+            self._machine, self._mode = machine, mode
+            not_enforced = [*found.not_enforced, *(f"a user namespace of its own: {problem}" for problem in problems)]
+            return Capabilities(f"bwrap ({mode.value})", tuple(found.enforced), tuple(not_enforced))
         return self._unusable(problems[0])
 
     def resolve(self, program: str) -> Path:
         """Where a toolset's program is: a configured path, or its place in PATH."""
-        found = find_program(program, self._programs.get(program))
-        if found is None:
-            name = {"node": "Node.js"}.get(program, program)
-            configured = f"; {self._programs[program]} is no program" if program in self._programs else ""
-            raise ToolsetNotReady(
-                f"{name} is not installed{configured}: install it (program {program!r} in PATH)"
-                + (", or set AGENTFLUX_SANDBOX_NODE to its path" if program == "node" else "")
-            )
-        return found
+        return self._programs.resolve(program)
 
-    async def start(self, spec: SandboxSpec) -> BwrapProcess:
+    def refuses(self, spec: SandboxSpec) -> str | None:
+        """Names a field that cannot be enforced; all of them can be here, if they make sense at all."""
+        if problem := impossible(spec):
+            return f"the driver bwrap cannot do what the toolset asks; {problem}"
+        if spec.network and self._programs.relay_python() is None:
+            return "the driver bwrap cannot enforce network here: its relay needs a python3 below /usr, and there is none"
+        return None
+
+    async def start(self, spec: SandboxSpec) -> Child:
         """Starts `spec.command` isolated; there is no other way to start it."""
         if self._machine is None:
             raise SandboxUnusable(self._problem)
+        if refused := self.refuses(spec):
+            raise ToolsetNotReady(refused)
         return await self._start(spec, self._machine)
 
-    async def _start(self, spec: SandboxSpec, machine: _Machine) -> BwrapProcess:
+    async def _start(self, spec: SandboxSpec, machine: _Machine) -> Child:
+        async with AsyncExitStack() as leftovers:
+            proxy = await leftovers.enter_async_context(self._egress.door(spec.network)) if spec.network else None
+            outside = []
+            if machine.groups is not None:
+                group = machine.groups.create(spec.limits.memory_bytes + spec.limits.tmp_bytes)
+                leftovers.push_async_callback(vanish, group)
+                outside = enter(group)
+            process, first = await self._bubblewrap(spec, machine, outside, proxy)
+            # The kernel ends the pid namespace with its first process, so no daemon inside survives that. Bubblewrap then
+            # collects the dead and follows; killed itself, it would leave a zombie to whoever is init here.
+            return Child(process, target=first, leftovers=leftovers.pop_all())
+        raise AssertionError("an exit stack swallows nothing")
+
+    async def _bubblewrap(
+        self, spec: SandboxSpec, machine: _Machine, outside: list[str], proxy: Path | None
+    ) -> tuple[asyncio.subprocess.Process, int | None]:
         layout, mode = machine.layout, machine.mode
         program = self.resolve(spec.command[0])
         shown = await self._files_of(program)
         if mode is Mode.NESTED:
             shown = sorted({*shown, *await self._files_of(layout.bwrap)})
-        inside = command.inside([str(program), *spec.command[1:]], layout, mode, spec.limits)
-        with memory_files(command.etc_files(layout.uid)) as data:
-            arguments = command.mounts(spec, layout, mode, data=data, shown=shown)
-            with memory_files({"arguments": "".join(f"{argument}\0" for argument in arguments)}) as packed, InfoPipe() as info:
-                # No preexec_fn, user= or group=: Python code between fork and exec crashes in a process that runs gRPC.
-                process = await asyncio.create_subprocess_exec(
-                    layout.bwrap, "--info-fd", str(info.write), "--args", str(packed["arguments"]), "--", *inside,
-                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                    # Bubblewrap's first process shows its environment to the sandbox, so it gets none.
-                    env={}, cwd="/", pass_fds=(*data.values(), *packed.values(), info.write), start_new_session=True,
-                )  # fmt: skip
-                try:
-                    return BwrapProcess(process, await info.first_process())
-                except BaseException:
-                    process.kill()
-                    raise
+        run = relayed(spec, [str(program), *spec.command[1:]], self._programs.relay_python())
+        with ExitStack() as opened:
+            files = opened.enter_context(
+                memory_files({path: text.encode() for path, text in command.etc_files(layout.uid).items()})
+            )
+            secrets = opened.enter_context(memory_files(spec.secrets))
+            syscalls = opened.enter_context(memory_files({"syscalls": machine.syscalls}))["syscalls"]
+            arguments = command.mounts(spec, layout, mode, data=Data(files, secrets), shown=shown, proxy=proxy)
+            if mode is not Mode.NESTED:
+                arguments += ["--seccomp", str(syscalls)]
+            packed = opened.enter_context(memory_files({"arguments": b"".join(os.fsencode(text) + b"\0" for text in arguments)}))
+            info = opened.enter_context(InfoPipe())
+            # No preexec_fn, user= or group=: Python code between fork and exec crashes in a process that runs gRPC.
+            process = await asyncio.create_subprocess_exec(
+                *outside, layout.bwrap, "--info-fd", str(info.write), "--args", str(packed["arguments"]), "--",
+                *command.inside(run, layout, mode, spec.limits, syscalls=syscalls, secrets=list(secrets)),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                # Bubblewrap's first process shows its environment to the sandbox, so it gets none.
+                env={}, cwd="/", start_new_session=True,
+                pass_fds=(*files.values(), *secrets.values(), *packed.values(), syscalls, info.write),
+            )  # fmt: skip
+            telling = asyncio.create_task(info.first_process())
+            try:
+                return process, await asyncio.shield(telling)
+            except BaseException:
+                # Whoever gave up waits for the few milliseconds until the first process is known: bubblewrap killed before it
+                # has let that one go leaves it behind.
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait({telling})
+                end(telling.result(), process)
+                raise
 
     async def _files_of(self, program: Path) -> list[Path]:
         if program not in self._shown:
@@ -163,62 +180,29 @@ class BwrapDriver:
         if not self._workspace.is_dir():
             raise SandboxUnusable(advice.no_workspace(self._workspace))
         uid = command.identity(os.geteuid(), self._workspace.stat().st_uid, self._sandbox_uid)
-        top = [Path("/") / name for name in ("bin", "sbin", "lib", "lib32", "lib64") if (Path("/") / name).exists()]
-        links = {str(path): os.readlink(path) if path.is_symlink() else None for path in top}
-        return Layout(bwrap=bwrap, setpriv=setpriv, prlimit=prlimit, uid=uid, top=links)
+        return Layout(bwrap=bwrap, setpriv=setpriv, prlimit=prlimit, uid=uid, top=top_directories())
 
-    async def _try_twice(self, machine: _Machine) -> Verdict:
-        # A service that was paused for long (a suspended machine, a debugger) finds its probe timed out, and one that comes right
-        # after a sandbox full of processes finds none free; once is no proof.
-        try:
-            return await self._try(machine)
-        except SandboxUnusable:
-            await asyncio.sleep(RETRY_S)
-            return await self._try(machine)
-
-    async def _try(self, machine: _Machine) -> Verdict:
+    async def _try(self, machine: _Machine) -> verdict.Verdict:
         layout, mode = machine.layout, machine.mode
-        with tempfile.NamedTemporaryFile(prefix="agentflux-canary-") as canary:
-            os.chmod(canary.name, 0o644)
-            spec = SandboxSpec(
-                command=("/bin/sh", "-c", probe.SCRIPT),
-                workspace=self._workspace,
-                limits=probe.PROBE_LIMITS,
-                environment={"CANARY": canary.name},
-            )
-            output, errors = await self._run(spec, machine)
-        facts = probe.facts_from(output)
+        facts, errors = await self._facts(machine)
         if "done" not in facts:
             raise SandboxUnusable(advice.no_sandbox(errors, bwrap=layout.bwrap, uid=layout.uid, mode=mode))
         if facts.get("workspace") != "writable":
             raise SandboxUnusable(advice.workspace_not_writable(self._workspace, layout.uid, mode=mode))
-        host = {f"ns_{kind}": os.readlink(f"/proc/self/ns/{kind}") for kind in probe.NAMESPACES}
-        verdict = probe.judge(facts, host, mode, self._limits)
-        if verdict.failures:
-            raise SandboxUnusable(f"the sandbox does not isolate on this machine: {'; '.join(verdict.failures)}")
-        return verdict
+        host = {f"ns_{kind}": os.readlink(f"/proc/self/ns/{kind}") for kind in verdict.NAMESPACES}
+        found = verdict.judge(facts, host, mode, self._limits)
+        if found.failures:
+            raise SandboxUnusable(f"the sandbox does not isolate on this machine: {'; '.join(found.failures)}")
+        return found
 
-    async def _run(self, spec: SandboxSpec, machine: _Machine) -> tuple[str, str]:
-        try:
-            process = await self._start(spec, machine)
-        except OSError as error:
-            raise SandboxUnusable(f"{machine.layout.bwrap} cannot be started: {error.strerror}") from None
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                process.stdin.close()
-                output, errors = await asyncio.gather(process.stdout.read(), process.stderr.read())
-                await process.wait()
-        except TimeoutError:
-            raise SandboxUnusable(f"the sandbox's self-probe did not end within {PROBE_TIMEOUT_S:g} s") from None
-        finally:
-            process.kill()
-        return output.decode("utf-8", "replace"), errors.decode("utf-8", "replace").strip()
+    async def _facts(self, machine: _Machine) -> tuple[dict[str, str], str]:
+        with probe.canary() as canary:
+            try:
+                child = await self._start(probe.spec(self._workspace, canary, probe.SCRIPT + probe.MEMORY_SCRIPT), machine)
+            except OSError as error:
+                raise SandboxUnusable(f"{machine.layout.bwrap} cannot be started: {error.strerror}") from None
+            return await probe.said(child)
 
     def _unusable(self, problem: str) -> Capabilities:
         self._machine, self._problem = None, problem
         return Capabilities("bwrap", problem=problem)
-
-
-def _opened(pipe: _Pipe | None) -> _Pipe:
-    assert pipe is not None, "the process was started without pipes"
-    return pipe

@@ -8,7 +8,10 @@ from enum import Enum
 from pathlib import Path
 
 from services.sandbox.drivers.driver import SandboxSpec
-from services.sandbox.limits import Limits
+from services.sandbox.drivers.spec import EGRESS, RELAY, RELAY_SCRIPT, environment, working_directory
+from services.sandbox.limits import MIB, Limits
+
+SECRETS = "/run/secrets"
 
 
 class Mode(Enum):
@@ -48,8 +51,16 @@ def etc_files(uid: int) -> dict[str, str]:
     }
 
 
-def mounts(spec: SandboxSpec, layout: Layout, mode: Mode, *, data: Mapping[str, int], shown: Sequence[Path]) -> list[str]:
-    """The arguments of bubblewrap itself. `data` gives the file descriptor of each of `etc_files`; `shown` are host files.
+@dataclass(frozen=True)
+class Data:
+    """Open file descriptors by the path at which their contents appear inside; `secrets` only for the user inside."""
+
+    files: Mapping[str, int]
+    secrets: Mapping[str, int]
+
+
+def mounts(spec: SandboxSpec, layout: Layout, mode: Mode, *, data: Data, shown: Sequence[Path], proxy: Path | None) -> list[str]:
+    """The arguments of bubblewrap itself. `shown` are files of the host; `proxy` is the socket of the way out, if there is one.
 
     They contain the environment and host paths, so they belong into `--args FD`, where nobody inside can read them.
     """
@@ -63,40 +74,61 @@ def mounts(spec: SandboxSpec, layout: Layout, mode: Mode, *, data: Mapping[str, 
     for path in ("/dev/shm", "/tmp"):
         arguments += ["--size", str(spec.limits.tmp_bytes), "--perms", "1777", "--tmpfs", path]
     arguments += _directory("/etc")
-    for path, fd in data.items():
+    for path, fd in data.files.items():
         arguments += ["--perms", "0444", "--ro-bind-data", str(fd), path]
     arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     # Each directory once, parents first; what bubblewrap makes by itself is open to its owner only.
-    parents = {parent for path in shown for parent in path.parents if str(parent) not in ("/", "/tmp", "/etc")}
+    places = [*shown, *(Path(mount.target) for mount in spec.mounts)]
+    parents = {parent for path in places for parent in path.parents if str(parent) not in ("/", "/tmp", "/etc")}
     for parent in sorted(parents):
         arguments += _directory(str(parent))
     for file in shown:
         arguments += ["--ro-bind", str(file), str(file)]
     if spec.toolset is not None:
         arguments += ["--ro-bind", str(spec.toolset), "/toolset"]
-    arguments += ["--bind", str(spec.workspace), "/workspace", "--remount-ro", "/dev", "--remount-ro", "/"]
-    for name, value in {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", **spec.environment}.items():
+    for mount in spec.mounts:
+        arguments += ["--bind" if mount.writable else "--ro-bind", str(mount.source.resolve()), mount.target]
+    arguments += _run(data, proxy)
+    if spec.workspace is not None:
+        arguments += ["--bind", str(spec.workspace), "/workspace"]
+    arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    for name, value in environment(spec).items():
         arguments += ["--setenv", name, value]
-    return [*arguments, "--chdir", "/workspace"]
+    return [*arguments, "--chdir", working_directory(spec)]
 
 
-def inside(command: Sequence[str], layout: Layout, mode: Mode, limits: Limits) -> list[str]:
+def _run(data: Data, proxy: Path | None) -> list[str]:
+    arguments = []
+    if data.secrets or proxy is not None:
+        arguments += _directory("/run")
+    if data.secrets:
+        arguments += ["--size", str(MIB), "--perms", "0755", "--tmpfs", SECRETS]
+    for name, fd in data.secrets.items():
+        arguments += ["--perms", "0400", "--file", str(fd), f"{SECRETS}/{name}"]
+    if proxy is not None:
+        arguments += ["--ro-bind", str(proxy.parent), EGRESS, "--ro-bind", str(RELAY_SCRIPT), RELAY]
+    return arguments
+
+
+def inside(
+    command: Sequence[str], layout: Layout, mode: Mode, limits: Limits, *, syscalls: int, secrets: Sequence[str] = ()
+) -> list[str]:
     """What bubblewrap runs: the command, behind the programs that drop rights and set limits, in the order that counts.
 
-    The limit on processes comes last, because inside a user namespace it counts for this sandbox alone.
+    The limit on processes comes last, because inside a user namespace it counts for this sandbox alone. `syscalls` is the
+    descriptor of the filter; where two bubblewraps run it is for the inner one, because it forbids what that still has to do.
     """
+    # Bubblewrap makes files as root, and only their owner may read a secret.
+    own = ["/bin/sh", "-c", f'chown {layout.uid}:{layout.uid} {SECRETS}/* && exec "$@"', "own"] if secrets else []
     drop = [
-        str(layout.setpriv), f"--reuid={layout.uid}", f"--regid={layout.uid}", "--clear-groups",
+        *own, str(layout.setpriv), f"--reuid={layout.uid}", f"--regid={layout.uid}", "--clear-groups",
         "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--",
     ]  # fmt: skip
     forbid = [
         str(layout.bwrap), "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--die-with-parent",
-        "--dev-bind", "/", "/", "--",
+        "--seccomp", str(syscalls), "--dev-bind", "/", "/", "--",
     ]  # fmt: skip
-    bound = [
-        str(layout.prlimit), f"--data={limits.memory_bytes}", f"--nproc={limits.processes}", f"--nofile={limits.open_files}",
-        f"--fsize={limits.file_bytes}", "--core=0", "--",
-    ]  # fmt: skip
+    bound = [str(layout.prlimit), *rlimits(limits), "--"]
     match mode:
         case Mode.NESTED:
             return [*drop, *forbid, *bound, *command]
@@ -104,6 +136,14 @@ def inside(command: Sequence[str], layout: Layout, mode: Mode, limits: Limits) -
             return [*drop, *bound, *command]
         case Mode.USER:
             return [*bound, *command]
+
+
+def rlimits(limits: Limits) -> list[str]:
+    """The options of prlimit."""
+    return [
+        f"--data={limits.memory_bytes}", f"--nproc={limits.processes}", f"--nofile={limits.open_files}",
+        f"--fsize={limits.file_bytes}", "--core=0",
+    ]  # fmt: skip
 
 
 def identity(euid: int, workspace_uid: int, sandbox_uid: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,13 +13,13 @@ _CHILD_PID = re.compile(rb'"child-pid":\s*(\d+)')
 
 
 @contextmanager
-def memory_files(contents: dict[str, str]) -> Iterator[dict[str, int]]:
-    """A descriptor per text, ready to be read; closed on our side at the end."""
+def memory_files(contents: Mapping[str, bytes]) -> Iterator[dict[str, int]]:
+    """A descriptor per name, its contents ready to be read; closed on our side at the end."""
     opened: dict[str, int] = {}
     try:
-        for name, text in contents.items():
+        for name, content in contents.items():
             opened[name] = os.memfd_create(Path(name).name, os.MFD_CLOEXEC)
-            os.write(opened[name], text.encode())
+            os.write(opened[name], content)
             os.lseek(opened[name], 0, os.SEEK_SET)
         yield opened
     finally:

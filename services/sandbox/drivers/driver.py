@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -11,18 +12,33 @@ from services.sandbox.limits import Limits
 
 
 @dataclass(frozen=True)
-class SandboxSpec:
-    """One command to isolate.
+class Mount:
+    """A file or directory of the host, shown at the absolute path `target`; nobody inside may be able to replace `source`."""
 
-    `command` is run in /workspace, which is `workspace` on the host and the only place outside of temporary files
-    that can be written. `toolset` is at /toolset, read-only. A bare program name is looked up on the host.
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """One command to isolate. A bare program name is looked up on the host.
+
+    Inside, `workspace` of the host is /workspace, where the command runs; without one it runs in /tmp. `toolset` is /toolset,
+    read-only. Each of `secrets` is a file /run/secrets/<name> that only the command's user can read; `secret_environment` is
+    for servers that read nothing but their environment. `network` lists the "host:port" that may be reached, through the proxy
+    in HTTPS_PROXY; empty means that there is no network at all.
     """
 
     command: tuple[str, ...]
-    workspace: Path
+    workspace: Path | None
     limits: Limits
     toolset: Path | None = None
-    environment: dict[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    secret_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    mounts: tuple[Mount, ...] = ()
+    network: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,11 +90,15 @@ class Driver(Protocol):
         """
         ...
 
+    def refuses(self, spec: SandboxSpec) -> str | None:
+        """Why this driver cannot do what `spec` asks: it names the field and the driver. None when it can do all of it."""
+        ...
+
     async def start(self, spec: SandboxSpec) -> Process:
         """Starts `spec.command` isolated.
 
         Raises:
             SandboxUnusable: the last probe failed, or none was made: there is no way to run without isolation.
-            ToolsetNotReady: the program is not installed.
+            ToolsetNotReady: the program is not installed, or the driver refuses the spec.
         """
         ...

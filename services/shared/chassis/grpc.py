@@ -19,7 +19,9 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 from opentelemetry import propagate, trace
 
-from services.shared.chassis.telemetry import tracer
+from services.shared.chassis.telemetry import describe, tracer
+from services.shared.chassis.tls import TlsFiles, server_credentials
+from services.shared.contracts import semconv
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
 
 log = structlog.get_logger()
@@ -90,6 +92,7 @@ class Edge(grpc.aio.ServerInterceptor):
                     log.exception("unhandled error", method=method)
                     message = f"internal error; the logs have it under request id {request_id}"
                     status = RpcStatus(grpc.StatusCode.INTERNAL, "INTERNAL", message)
+                describe({semconv.ERROR_TYPE: status.reason})
                 await context.abort_with_status(rpc_status.to_status(to_proto(status, domain=self._domain)))
 
         return grpc.unary_unary_rpc_method_handler(
@@ -127,9 +130,11 @@ class GrpcServer:
         address: str,
         max_request_bytes: int,
         max_reply_bytes: int,
+        tls: TlsFiles | None = None,
     ) -> None:
         self._service = service
         self._address = address
+        self._tls = tls
         self.port = 0
         self.server = grpc.aio.server(
             interceptors=(interceptor,),
@@ -145,14 +150,19 @@ class GrpcServer:
         reflection.enable_server_reflection((service, health.SERVICE_NAME, reflection.SERVICE_NAME), self.server)
 
     async def start(self) -> None:
-        """Binds the address and answers from here on.
+        """Binds the address, such as 127.0.0.1:8034 or unix:/run/x.sock, and answers from here on.
 
         Raises:
-            Unavailable: the address cannot be bound.
+            Unavailable: the address cannot be bound, or the certificate cannot be used.
         """
         await self.set_serving(False)
+        credentials = server_credentials(self._tls) if self._tls else None
         try:
-            self.port = self.server.add_insecure_port(self._address)
+            self.port = (
+                self.server.add_secure_port(self._address, credentials)
+                if credentials
+                else self.server.add_insecure_port(self._address)
+            )
         except RuntimeError:
             raise Unavailable(
                 f"cannot listen on {self._address}: the port is taken or the address is not of this machine"
@@ -161,9 +171,13 @@ class GrpcServer:
 
     async def set_serving(self, serving: bool) -> None:
         """What health checks hear, for this service and for the server as a whole."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", self._service):
-            await self._health.set(name, status)
+            await self.set_part(name, serving)
+
+    async def set_part(self, name: str, serving: bool) -> None:
+        """What health checks hear that ask for `name`, a part of the service."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(name, status)
 
     async def stop(self, grace_s: float) -> None:
         """Says NOT_SERVING to whoever balances load, then lets calls in flight finish for `grace_s` seconds."""

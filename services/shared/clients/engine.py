@@ -103,6 +103,10 @@ class EngineClient:
         """vLLM's chat completion chunks, the usage chunk included."""
         return self.stream_relay("/v1/chat/completions", body)
 
+    async def count_tokens(self, body: JsonObject) -> int:
+        """By vLLM's own tokenizer and chat template."""
+        return int((await self._post("/tokenize", {**body, "add_generation_prompt": True}))["count"])
+
     async def relay(self, path: str, body: JsonObject) -> JsonObject:
         """vLLM's reply to `body` on a path of OpenAI's wire, as it is.
 

@@ -5,26 +5,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 
-from services.shared.chassis.telemetry import DURATION_BUCKETS
+from services.shared.chassis.telemetry import DURATION_BUCKETS, tracer
 from services.shared.clients.health import Health
+from services.shared.contracts import semconv
 from services.shared.contracts.adapters import ADAPTER_NAME
 from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.usage import Usage
 
 # Every publish brings new names; the series of those that were not asked for the longest time are dropped.
-MOST_ADAPTERS = 200
+MOST_ADAPTERS = 100
 
 
 class Spent:
-    """What one request has cost so far."""
+    """What one request has cost so far, and its span."""
 
-    def __init__(self) -> None:
+    def __init__(self, span: trace.Span) -> None:
+        self.span = span
         self.usage: Usage | None = None
+
+    def traced(self) -> AbstractContextManager[trace.Span]:
+        """Inside, whatever is sent carries the request's span. Nothing may be yielded there: it belongs to the task."""
+        return trace.use_span(self.span)
 
     def note(self, usage: Usage) -> None:
         """Takes what a reply says of itself."""
@@ -99,9 +106,10 @@ class EngineMetrics:
             yield from metric.collect()
 
     @contextmanager
-    def request(self, model: str) -> Iterator[Spent]:
-        """Measures one request, which is to note what it cost."""
-        series, spent, outcome, started = self._series(model), Spent(), "internal_error", time.perf_counter()
+    def request(self, model: str, operation: str = semconv.TEXT_COMPLETION) -> Iterator[Spent]:
+        """Measures one request, which is to note what it cost; `operation` is a word of the GenAI conventions."""
+        series, outcome, started = self._series(model), "internal_error", time.perf_counter()
+        spent = Spent(tracer.start_span(semconv.span_name(operation, series.labels[0]), kind=trace.SpanKind.CLIENT))
         series.inflight.inc()
         try:
             yield spent
@@ -120,6 +128,9 @@ class EngineMetrics:
                 series.prompt.inc(spent.usage.prompt_tokens)
                 series.cached.inc(spent.usage.cached_tokens)
                 series.completion.inc(spent.usage.completion_tokens)
+            if spent.span.is_recording():
+                spent.span.set_attributes(_attributes(series.labels[0], operation, spent.usage or Usage(), outcome))
+            spent.span.end()
 
     def _series(self, model: str) -> _Series:
         # A client can make up models, so only names of the right form become values.
@@ -133,3 +144,14 @@ class EngineMetrics:
             for metric in (self.requests, self.duration, self.inflight, self.tokens):
                 metric.remove_by_labels({"adapter": oldest})
         return series
+
+
+def _attributes(model: str, operation: str, usage: Usage, outcome: str) -> dict[str, str | int]:
+    return {
+        semconv.OPERATION: operation,
+        semconv.PROVIDER: semconv.VLLM,
+        semconv.REQUEST_MODEL: model,
+        semconv.INPUT_TOKENS: usage.prompt_tokens,
+        semconv.OUTPUT_TOKENS: usage.completion_tokens,
+        **({} if outcome == "ok" else {semconv.ERROR_TYPE: outcome}),
+    }

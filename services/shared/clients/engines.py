@@ -12,12 +12,20 @@ from services.shared.clients.engine import EngineClient
 from services.shared.clients.engine_metrics import EngineMetrics
 from services.shared.clients.placement import conversation_of_messages, conversation_of_prompt
 from services.shared.clients.replica import Adapters, Replica
+from services.shared.contracts import semconv
 from services.shared.contracts.engine import CompletionRequest, Completions, Scores
 from services.shared.contracts.errors import EngineUnavailable
 from services.shared.contracts.tools import JsonObject
 from services.shared.contracts.usage import Usage
 
 Reply = TypeVar("Reply")
+
+# What the GenAI conventions call a request to each path.
+OPERATIONS = {
+    "/v1/chat/completions": semconv.CHAT,
+    "/v1/completions": semconv.TEXT_COMPLETION,
+    "/v1/embeddings": semconv.EMBEDDINGS,
+}
 
 # Characters that stand for a conversation in a prompt that has no messages.
 OPENING_CHARACTERS = 1024
@@ -62,7 +70,7 @@ class EngineFleet:
     async def score(self, model: str, prompts: list[list[int]], token_ids: list[int], *, priority: int = 0) -> Scores:
         """As `EngineClient.score`."""
         call = self._begin(model, lambda: conversation_of_prompt(prompts[0]))
-        with self.metrics.request(model) as spent:
+        with self.metrics.request(model) as spent, spent.traced():
             scores = await self._ask(call, lambda engine: engine.score(model, prompts, token_ids, priority=priority))
             spent.note(scores.usage)
             return scores
@@ -70,7 +78,7 @@ class EngineFleet:
     async def complete(self, request: CompletionRequest) -> Completions:
         """As `EngineClient.complete`."""
         call = self._begin(request.model, lambda: conversation_of_prompt(request.prompt))
-        with self.metrics.request(request.model) as spent:
+        with self.metrics.request(request.model) as spent, spent.traced():
             completions = await self._ask(call, lambda engine: engine.complete(request))
             spent.note(completions.usage)
             return completions
@@ -83,10 +91,14 @@ class EngineFleet:
         """As `EngineClient.stream_chat`."""
         return self.stream_relay("/v1/chat/completions", body)
 
+    async def count_tokens(self, body: JsonObject) -> int:
+        """As `EngineClient.count_tokens`."""
+        return await self._ask(self._begin(body["model"], lambda: b""), lambda engine: engine.count_tokens(body))
+
     async def relay(self, path: str, body: JsonObject) -> JsonObject:
         """As `EngineClient.relay`."""
         call = self._begin(body["model"], lambda: _conversation_of(body))
-        with self.metrics.request(call.model) as spent:
+        with self.metrics.request(call.model, OPERATIONS[path]) as spent, spent.traced():
             reply = await self._ask(call, lambda engine: engine.relay(path, body))
             spent.note(Usage.of_reply(reply))
             return reply
@@ -94,12 +106,14 @@ class EngineFleet:
     async def stream_relay(self, path: str, body: JsonObject) -> AsyncGenerator[JsonObject]:
         """As `EngineClient.stream_relay`."""
         call = self._begin(body["model"], lambda: _conversation_of(body))
-        with self.metrics.request(call.model) as spent:
+        with self.metrics.request(call.model, OPERATIONS[path]) as spent:
             while True:
                 with self._dispatch.attempt(call) as replica:
                     async with aclosing(replica.engine.stream_relay(path, body)) as chunks:
-                        async with self._dispatch.patience(call, replica):
-                            chunk = await anext(chunks, None)
+                        # The stream is opened by its first chunk.
+                        with spent.traced():
+                            async with self._dispatch.patience(call, replica):
+                                chunk = await anext(chunks, None)
                         call.has_begun = True
                         replica.health.replies()
                         while chunk is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -22,6 +23,8 @@ POLL_S = 0.5
 RETRY_S = 2.0
 # Releases that stay known after they were replaced, for requests that they began; the oldest are forgotten.
 KEPT = 256
+# Adapters of one toolset that get a series: more tools than a vote has.
+SHOWN = 130
 
 Warm = Callable[[str], Awaitable[None]]
 
@@ -41,6 +44,18 @@ class ReleaseMetrics:
         self.serving = Gauge(
             "agentflux_release", "Number of the release that serves; 0 while the base model does.", ["toolset"], registry=None
         )
+        self.promoted = Gauge(
+            "agentflux_release_promoted_timestamp_seconds",
+            "When the release that serves was promoted, in seconds since 1970.",
+            ["toolset"],
+            registry=None,
+        )
+        self.adapters = Gauge(
+            "agentflux_adapter_info",
+            "1 for each adapter of the releases that serve; those that were replaced are gone.",
+            ["toolset", "adapter", "release"],
+            registry=None,
+        )
         self.changes = Counter(
             "agentflux_release_changes_total", "New releases by outcome: served, refused, failed.", ["toolset", "outcome"],
             registry=None,
@@ -54,8 +69,26 @@ class ReleaseMetrics:
 
     def register(self, registry: CollectorRegistry) -> None:
         """Shows the metrics on the page of `registry`."""
-        for metric in (self.serving, self.changes, self.warming):
+        for metric in (self.serving, self.promoted, self.adapters, self.changes, self.warming):
             registry.register(metric)
+
+    def expect(self, toolset: str) -> None:
+        """Shows the outcomes of a toolset as 0: a first refusal that came out of nothing would be no increase to Prometheus."""
+        for outcome in ("served", "refused", "failed"):
+            self.changes.labels(toolset, outcome)
+
+    def serves(self, toolset: str, release: Release | None) -> None:
+        """Shows what serves a toolset now; None for the base model."""
+        self.serving.labels(toolset).set(release.number if release else 0)
+        self.adapters.remove_by_labels({"toolset": toolset})
+        self.promoted.remove_by_labels({"toolset": toolset})
+        if release is not None:
+            # A manifest's time is for people, and may say anything.
+            with suppress(ValueError):
+                promoted_at = datetime.fromisoformat(release.promoted_at).timestamp()
+                self.promoted.labels(toolset).set(promoted_at)
+            for name in release.adapters.names[:SHOWN]:
+                self.adapters.labels(toolset, name, str(release.number)).set(1)
 
 
 class ReleaseWatcher:
@@ -134,11 +167,12 @@ class ReleaseWatcher:
         for toolset in self._serving.keys() - manifests.keys() - problems.keys():
             log.warning("toolset has no release any more", toolset=toolset)
             del self._serving[toolset]
-            self.metrics.serving.labels(toolset).set(0)
+            self.metrics.serves(toolset, None)
         return all([await self._follow(manifest) for manifest in manifests.values()])
 
     async def _follow(self, manifest: Manifest) -> bool:
         toolset, release = manifest.toolset, manifest.current
+        self.metrics.expect(toolset)
         serving = self._serving.get(toolset)
         if (serving and serving.number == release.number) or self._refused.get(toolset) == release.number:
             return True
@@ -161,7 +195,7 @@ class ReleaseWatcher:
             return False
         self._serving[toolset] = found
         self._complaints.pop(toolset, None)
-        self.metrics.serving.labels(toolset).set(release.number)
+        self.metrics.serves(toolset, release)
         self.metrics.changes.labels(toolset, "served").inc()
         self.metrics.warming.observe(time.monotonic() - started)
         log.info(

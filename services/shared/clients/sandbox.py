@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import propagate
 
+from services.shared.chassis.tls import TlsFiles, channel_credentials
 from services.shared.contracts.errors import (
     AgentFluxError,
     DeadlineExceeded,
@@ -20,7 +22,7 @@ from services.shared.contracts.errors import (
     Unavailable,
     UpstreamError,
 )
-from services.shared.contracts.execution import ContentPart, ToolCallSpec, ToolResult, ToolsetInfo
+from services.shared.contracts.execution import ContentPart, RegisteredFunction, ToolCallSpec, ToolResult, ToolsetInfo
 from services.shared.contracts.tools import JsonObject, Tool
 from services.shared.pb.toolrunner.v1 import toolrunner_pb2 as pb
 from services.shared.pb.toolrunner.v1 import toolrunner_pb2_grpc as pb_grpc
@@ -32,6 +34,8 @@ LIST_TIMEOUT_S = 5.0
 READY_TIMEOUT_S = 1.0
 # The sandbox keeps to `timeout_s` by itself and explains; our own clock is for when it is gone.
 GRACE_S = 1.0
+# What a call may still take on a connection whose certificate was replaced.
+OLD_CHANNEL_S = 300.0
 
 _MAX_REPLY_BYTES = 64 * 1024 * 1024
 
@@ -48,11 +52,19 @@ _Reply = TypeVar("_Reply")
 
 
 class SandboxClient:
-    """A `ToolRunner` at `target`, such as 127.0.0.1:8034. Cancelling a call ends its server's process tree."""
+    """A `ToolRunner` at `target`, such as 127.0.0.1:8034. Cancelling a call ends its server's process tree.
 
-    def __init__(self, target: str) -> None:
+    Calls are those of `tenant`; an empty one is the sandbox's default tenant. With `tls` the connection is encrypted, and the
+    tenant is whom our certificate names, if the sandbox asks for one; changed files count from the next call on.
+    """
+
+    def __init__(self, target: str, *, tenant: str = "", tls: TlsFiles | None = None) -> None:
         self._target = target
+        self._tenant = tenant
+        self._tls = tls
+        self._stamp: tuple[int, ...] = ()
         self._opened: grpc.aio.Channel | None = None
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def aclose(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -114,11 +126,40 @@ class SandboxClient:
         )
         return _result(await self._ask(self._stub().CallTool, request, timeout_s + GRACE_S))
 
+    async def register_function(self, *, name: str, description: str, parameters: JsonObject, source: str) -> RegisteredFunction:
+        """Keeps a function for the own tenant; its `advice` says what will probably not work.
+
+        Raises:
+            InvalidRequest: it can never work, or this sandbox keeps no functions; says which field is wrong.
+            Unavailable: there are too many.
+        """
+        request = pb.RegisterFunctionRequest(
+            name=name, description=description, parameters_json=json.dumps(parameters).encode(), source=source
+        )
+        reply = await self._ask(self._stub().RegisterFunction, request, LIST_TIMEOUT_S)
+        return _function(reply.function).model_copy(update={"advice": list(reply.advice)})
+
+    async def list_functions(self) -> list[RegisteredFunction]:
+        """What the own tenant registered, and what was approved for everybody."""
+        reply = await self._ask(self._stub().ListFunctions, pb.ListFunctionsRequest(), LIST_TIMEOUT_S)
+        return [_function(function) for function in reply.functions]
+
+    async def get_function(self, toolset: str) -> RegisteredFunction:
+        """One function with its source.
+
+        Raises:
+            NotFound: there is none of that name that the own tenant may see.
+        """
+        reply = await self._ask(self._stub().GetFunction, pb.GetFunctionRequest(toolset=toolset), LIST_TIMEOUT_S)
+        return _function(reply.function).model_copy(update={"source": reply.source})
+
     async def _ask(self, rpc: Callable[..., Awaitable[_Reply]], request: Any, timeout_s: float) -> _Reply:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         if request_id := structlog.contextvars.get_contextvars().get("request_id"):
             carrier["x-request-id"] = request_id
+        if self._tenant:
+            carrier["agentflux-tenant"] = self._tenant
         try:
             return await rpc(request, timeout=timeout_s, metadata=tuple(carrier.items()))
         except grpc.aio.AioRpcError as error:
@@ -140,17 +181,28 @@ class SandboxClient:
 
     def _channel(self) -> grpc.aio.Channel:
         # Opened at the first call and not before: a channel belongs to the event loop that runs then.
+        stamp = self._tls.stamp() if self._tls else ()
+        if self._opened is not None and stamp != self._stamp:
+            # Its calls in flight may finish.
+            closing = asyncio.create_task(self._opened.close(OLD_CHANNEL_S))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._opened = None
         if self._opened is None:
-            self._opened = grpc.aio.insecure_channel(
-                self._target,
-                options=[
-                    ("grpc.max_receive_message_length", _MAX_REPLY_BYTES),
-                    # A sandbox that was restarted is found again within seconds, not minutes.
-                    ("grpc.initial_reconnect_backoff_ms", 200),
-                    ("grpc.max_reconnect_backoff_ms", 2000),
-                ],
-            )
+            self._opened = self._open()
+            self._stamp = stamp
         return self._opened
+
+    def _open(self) -> grpc.aio.Channel:
+        options = [
+            ("grpc.max_receive_message_length", _MAX_REPLY_BYTES),
+            # A sandbox that was restarted is found again within seconds, not minutes.
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ]
+        if self._tls is None:
+            return grpc.aio.insecure_channel(self._target, options=options)
+        return grpc.aio.secure_channel(self._target, channel_credentials(self._tls), options=options)
 
 
 def _result(reply: pb.CallToolResponse) -> ToolResult:
@@ -166,6 +218,19 @@ def _result(reply: pb.CallToolResponse) -> ToolResult:
             "start_s": reply.usage.start.ToMicroseconds() / 1e6,
             "run_s": reply.usage.run.ToMicroseconds() / 1e6,
         },
+    )
+
+
+def _function(function: pb.Function) -> RegisteredFunction:
+    return RegisteredFunction(
+        name=function.name,
+        description=function.description,
+        parameters=json.loads(function.parameters_json),
+        toolset=function.toolset,
+        digest=function.digest,
+        version=function.version,
+        approved=function.approved,
+        callable=function.callable,
     )
 
 

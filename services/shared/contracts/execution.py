@@ -18,6 +18,25 @@ class ToolsetInfo(BaseModel):
     reason: str = ""
 
 
+class RegisteredFunction(BaseModel):
+    """A Python function that a tenant registered; it is called as the tool `name` of `toolset`.
+
+    `version` counts what the own tenant registered under the name, 0 where another one did. `advice` and `source` are there
+    where somebody asked for them.
+    """
+
+    name: str
+    description: str
+    parameters: JsonObject
+    toolset: str
+    digest: str
+    version: int
+    approved: bool
+    callable: bool
+    advice: list[str] = []
+    source: str = ""
+
+
 class ToolCallSpec(BaseModel):
     """One call. `arguments` is JSON text of an object; calls with the same `session_id` share one server process."""
 

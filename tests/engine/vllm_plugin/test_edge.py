@@ -34,7 +34,7 @@ def test_what_our_services_use_is_open(door, path):
 @pytest.mark.parametrize(
     "path",
     [
-        "/adapters", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/invocations", "/tokenize", "/v1/embeddings", "/ping",
+        "/adapters", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/invocations", "/detokenize", "/v1/embeddings", "/ping",
         "/v1/completions/", "//v1/completions", "/v1//completions", "/V1/completions", "/v1/completions/render", "/",
         "/v1/models/..%2Fload_lora_adapter", "/v1/%6Coad_lora_adapter", "/v1/completions%2F", "/metrics/", "/health;x",
     ],

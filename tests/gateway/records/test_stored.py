@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.records.stored import (
+    ENTRY_BYTES,
     MAX_CHAIN,
     Blobs,
     History,
@@ -207,7 +208,7 @@ async def test_memory_forgets_what_was_not_used_for_its_time() -> None:
 
 
 async def test_memory_keeps_to_its_bytes_and_drops_the_least_recently_used() -> None:
-    blobs = MemoryBlobs(ttl_s=10, max_bytes=25)
+    blobs = MemoryBlobs(ttl_s=10, max_bytes=25 + 2 * ENTRY_BYTES)
     for key in ("a", "b"):
         await blobs.save(key, b"0123456789")
     await blobs.load(["a"])

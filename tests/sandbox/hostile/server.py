@@ -1,7 +1,8 @@
 """An MCP server by hand which misbehaves on request. It runs inside the sandbox, with the system's Python and nothing else.
 
 The first argument says how it starts: `well`, `exit`, `hang`, `hang-at-list`, `chatter` (stray lines on stdout), `garbage`
-(nothing but stray lines), `drift` (lists a tool that nobody pinned).
+(nothing but stray lines), `drift` (lists a tool that nobody pinned). A second argument is Python that runs before that, and may
+replace any function here; its tool `run` runs Python too, which answers with `say(text)` or by assigning `answer`.
 """
 
 import json
@@ -14,7 +15,11 @@ import time
 TOOLS = [
     "echo", "python", "hang", "exit", "kill_itself", "not_json", "not_utf8", "nan", "lone_surrogate", "deep", "huge_result",
     "endless_line", "long_text", "daemons", "fork_bomb", "eat_memory", "refuse", "deaf", "image", "wrong_structure", "notify",
+    "wait", "run",
 ]  # fmt: skip
+
+
+WAITING = []
 
 
 def listed():
@@ -35,6 +40,29 @@ def text(value):
     return {"content": [{"type": "text", "text": value}]}
 
 
+def attempt(action):
+    """What `action` gives, or how it fails."""
+    try:
+        return str(action())
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def run(source, request_id):
+    scope = {**globals(), "request_id": request_id, "answer": text("nothing")}
+    scope["say"] = lambda value: scope.update(answer=text(str(value)))
+    try:
+        exec(source, scope)
+    except BaseException as error:
+        return {**text(f"{type(error).__name__}: {error}"), "isError": True}
+    return scope["answer"]
+
+
+def discovered():
+    """For the era without a handshake; None is a server that has never heard of it."""
+    return None
+
+
 def call(name, argument, request_id):
     tail = b',"jsonrpc":"2.0","id":%d}\n' % request_id
     if name == "echo":
@@ -45,6 +73,8 @@ def call(name, argument, request_id):
             return text(str(eval(argument, names)))
         except BaseException as error:
             return {**text(f"{type(error).__name__}: {error}"), "isError": True}
+    if name == "run":
+        return run(argument, request_id)
     if name == "hang":
         time.sleep(3600)
     if name == "deaf":
@@ -95,6 +125,10 @@ def call(name, argument, request_id):
     if name == "notify":
         while True:
             send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "still here"}})
+    if name == "wait":
+        # Until another call is cancelled.
+        WAITING.append(request_id)
+        return None
     if name == "wrong_structure":
         return {"content": "no list"}
     return text("nothing")
@@ -110,7 +144,8 @@ def daemons():
         os._exit(0)
 
 
-def main(mode):
+def main(mode, source=""):
+    exec(source, globals())
     if mode == "exit":
         sys.stderr.write("no licence file found\n")
         sys.exit(3)
@@ -124,9 +159,15 @@ def main(mode):
     for line in sys.stdin:
         request = json.loads(line)
         method, request_id = request.get("method"), request.get("id")
+        if method == "notifications/cancelled" and request["params"]["requestId"] in WAITING:
+            WAITING.remove(request["params"]["requestId"])
+            for left in WAITING:
+                send({"jsonrpc": "2.0", "id": left, "result": text("another call was cancelled")})
         if request_id is None:
             continue
-        if method == "initialize":
+        if method == "server/discover" and (found := discovered()):
+            result = found
+        elif method == "initialize":
             version = request["params"]["protocolVersion"]
             result = {
                 "protocolVersion": version,
@@ -153,4 +194,4 @@ def main(mode):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

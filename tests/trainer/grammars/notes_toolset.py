@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from services.sandbox.pinning import PinnedTool, lock_of
 from services.shared.contracts.tools import Tool
 from tests.trainer.grammars import notes_server
 
@@ -23,6 +24,7 @@ def notes_toolset(root: Path) -> Path:
     entries = {"command": ["/usr/bin/python3", "/toolset/server.py"], "limits": LIMITS}
     (folder / "toolset.yaml").write_text(yaml.safe_dump(entries))
     (folder / "tools.json").write_text(json.dumps([tool.openai() for tool in TOOLS]))
+    (folder / "toolset.lock.json").write_text(json.dumps(lock_of([PinnedTool(tool) for tool in TOOLS], None)))
     # Tools run as another user when the tests run as root.
     for path in [root, *root.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)

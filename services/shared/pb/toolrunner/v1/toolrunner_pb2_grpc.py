@@ -54,6 +54,21 @@ class ToolRunnerServiceStub:
                 request_serializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetCapabilitiesRequest.SerializeToString,
                 response_deserializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetCapabilitiesResponse.FromString,
                 _registered_method=True)
+        self.RegisterFunction = channel.unary_unary(
+                '/toolrunner.v1.ToolRunnerService/RegisterFunction',
+                request_serializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.RegisterFunctionRequest.SerializeToString,
+                response_deserializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.RegisterFunctionResponse.FromString,
+                _registered_method=True)
+        self.ListFunctions = channel.unary_unary(
+                '/toolrunner.v1.ToolRunnerService/ListFunctions',
+                request_serializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.ListFunctionsRequest.SerializeToString,
+                response_deserializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.ListFunctionsResponse.FromString,
+                _registered_method=True)
+        self.GetFunction = channel.unary_unary(
+                '/toolrunner.v1.ToolRunnerService/GetFunction',
+                request_serializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetFunctionRequest.SerializeToString,
+                response_deserializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetFunctionResponse.FromString,
+                _registered_method=True)
 
 
 class ToolRunnerServiceServicer:
@@ -87,6 +102,28 @@ class ToolRunnerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterFunction(self, request, context):
+        """Keeps a Python function for the caller's tenant, which may call it as a tool from then on. What is registered never changes:
+        other source, schema or description is another version. Registering the same again changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFunctions(self, request, context):
+        """The functions that the caller's tenant registered, and those that were approved for everybody.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFunction(self, request, context):
+        """One of them with its source. Approving is not done here: an operator does it on the machine.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ToolRunnerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +146,21 @@ def add_ToolRunnerServiceServicer_to_server(servicer, server):
                     servicer.GetCapabilities,
                     request_deserializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetCapabilitiesRequest.FromString,
                     response_serializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetCapabilitiesResponse.SerializeToString,
+            ),
+            'RegisterFunction': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterFunction,
+                    request_deserializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.RegisterFunctionRequest.FromString,
+                    response_serializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.RegisterFunctionResponse.SerializeToString,
+            ),
+            'ListFunctions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFunctions,
+                    request_deserializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.ListFunctionsRequest.FromString,
+                    response_serializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.ListFunctionsResponse.SerializeToString,
+            ),
+            'GetFunction': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFunction,
+                    request_deserializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetFunctionRequest.FromString,
+                    response_serializer=services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetFunctionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +271,87 @@ class ToolRunnerService:
             '/toolrunner.v1.ToolRunnerService/GetCapabilities',
             services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetCapabilitiesRequest.SerializeToString,
             services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetCapabilitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterFunction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolrunner.v1.ToolRunnerService/RegisterFunction',
+            services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.RegisterFunctionRequest.SerializeToString,
+            services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.RegisterFunctionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFunctions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolrunner.v1.ToolRunnerService/ListFunctions',
+            services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.ListFunctionsRequest.SerializeToString,
+            services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.ListFunctionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFunction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolrunner.v1.ToolRunnerService/GetFunction',
+            services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetFunctionRequest.SerializeToString,
+            services_dot_shared_dot_pb_dot_toolrunner_dot_v1_dot_toolrunner__pb2.GetFunctionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,14 @@ class ToolRunnerServiceStub:
     """Runs one tool. A call without a deadline gets the toolset's; cancelling it ends its server's whole process tree."""
     GetCapabilities: _grpc.UnaryUnaryMultiCallable[_toolrunner_pb2.GetCapabilitiesRequest, _toolrunner_pb2.GetCapabilitiesResponse]
     """What the sandbox enforces on this machine, as its self-probe found it; answers even while the service is not serving."""
+    RegisterFunction: _grpc.UnaryUnaryMultiCallable[_toolrunner_pb2.RegisterFunctionRequest, _toolrunner_pb2.RegisterFunctionResponse]
+    """Keeps a Python function for the caller's tenant, which may call it as a tool from then on. What is registered never changes:
+    other source, schema or description is another version. Registering the same again changes nothing.
+    """
+    ListFunctions: _grpc.UnaryUnaryMultiCallable[_toolrunner_pb2.ListFunctionsRequest, _toolrunner_pb2.ListFunctionsResponse]
+    """The functions that the caller's tenant registered, and those that were approved for everybody."""
+    GetFunction: _grpc.UnaryUnaryMultiCallable[_toolrunner_pb2.GetFunctionRequest, _toolrunner_pb2.GetFunctionResponse]
+    """One of them with its source. Approving is not done here: an operator does it on the machine."""
 
 @_typing.type_check_only
 class ToolRunnerServiceAsyncStub(ToolRunnerServiceStub):
@@ -55,6 +63,14 @@ class ToolRunnerServiceAsyncStub(ToolRunnerServiceStub):
     """Runs one tool. A call without a deadline gets the toolset's; cancelling it ends its server's whole process tree."""
     GetCapabilities: _aio.UnaryUnaryMultiCallable[_toolrunner_pb2.GetCapabilitiesRequest, _toolrunner_pb2.GetCapabilitiesResponse]  # type: ignore[assignment]
     """What the sandbox enforces on this machine, as its self-probe found it; answers even while the service is not serving."""
+    RegisterFunction: _aio.UnaryUnaryMultiCallable[_toolrunner_pb2.RegisterFunctionRequest, _toolrunner_pb2.RegisterFunctionResponse]  # type: ignore[assignment]
+    """Keeps a Python function for the caller's tenant, which may call it as a tool from then on. What is registered never changes:
+    other source, schema or description is another version. Registering the same again changes nothing.
+    """
+    ListFunctions: _aio.UnaryUnaryMultiCallable[_toolrunner_pb2.ListFunctionsRequest, _toolrunner_pb2.ListFunctionsResponse]  # type: ignore[assignment]
+    """The functions that the caller's tenant registered, and those that were approved for everybody."""
+    GetFunction: _aio.UnaryUnaryMultiCallable[_toolrunner_pb2.GetFunctionRequest, _toolrunner_pb2.GetFunctionResponse]  # type: ignore[assignment]
+    """One of them with its source. Approving is not done here: an operator does it on the machine."""
 
 class ToolRunnerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -88,5 +104,31 @@ class ToolRunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_toolrunner_pb2.GetCapabilitiesResponse, _abc.Awaitable[_toolrunner_pb2.GetCapabilitiesResponse]]:
         """What the sandbox enforces on this machine, as its self-probe found it; answers even while the service is not serving."""
+
+    @_abc_1.abstractmethod
+    def RegisterFunction(
+        self,
+        request: _toolrunner_pb2.RegisterFunctionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_toolrunner_pb2.RegisterFunctionResponse, _abc.Awaitable[_toolrunner_pb2.RegisterFunctionResponse]]:
+        """Keeps a Python function for the caller's tenant, which may call it as a tool from then on. What is registered never changes:
+        other source, schema or description is another version. Registering the same again changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFunctions(
+        self,
+        request: _toolrunner_pb2.ListFunctionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_toolrunner_pb2.ListFunctionsResponse, _abc.Awaitable[_toolrunner_pb2.ListFunctionsResponse]]:
+        """The functions that the caller's tenant registered, and those that were approved for everybody."""
+
+    @_abc_1.abstractmethod
+    def GetFunction(
+        self,
+        request: _toolrunner_pb2.GetFunctionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_toolrunner_pb2.GetFunctionResponse, _abc.Awaitable[_toolrunner_pb2.GetFunctionResponse]]:
+        """One of them with its source. Approving is not done here: an operator does it on the machine."""
 
 def add_ToolRunnerServiceServicer_to_server(servicer: ToolRunnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,110 @@
+"""Memory of a whole sandbox: one control group per sandbox, where this machine lets us have any. Version 1 or 2."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MOUNT = Path("/sys/fs/cgroup")
+VANISH_TRIES, VANISH_INTERVAL_S = 200, 0.01
+
+# It becomes the command that follows, inside the group; whatever the command starts is inside, too.
+_ENTER = 'echo $$ > "$0" && exec "$@"'
+
+
+@dataclass(frozen=True)
+class MemoryGroups:
+    """Makes groups below `parent`, which is our own group or one that was delegated to us."""
+
+    parent: Path
+    version: int
+
+    def create(self, limit_bytes: int) -> Path:
+        """A group whose processes and temporary files together may take `limit_bytes`; no swap."""
+        # Our pid, so that another service's groups below the same parent are not taken for leftovers of ours.
+        group = self.parent / f"agentflux-{os.getpid()}-{secrets.token_hex(6)}"
+        group.mkdir()
+        files = (
+            ("memory.max", "memory.swap.max") if self.version == 2 else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+        )
+        (group / files[0]).write_text(str(limit_bytes))
+        # Where swap is not counted there is no such file.
+        if (group / files[1]).exists():
+            (group / files[1]).write_text("0" if self.version == 2 else str(limit_bytes))
+        return group
+
+    def clear(self) -> None:
+        """Removes the groups of services that were killed; one in which something runs cannot be removed."""
+        for group in self.parent.glob("agentflux-*-*"):
+            if not Path(f"/proc/{group.name.split('-')[1]}").exists():
+                remove(group)
+
+
+def enter(group: Path) -> list[str]:
+    """The beginning of a command line that is to run inside `group`."""
+    return ["/bin/sh", "-c", _ENTER, str(group / "cgroup.procs")]
+
+
+def remove(group: Path) -> bool:
+    """Takes an empty group away; False when it is not empty yet."""
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+async def vanish(group: Path) -> None:
+    """Takes it away as soon as the kernel has buried its last process, which may be a moment after that has ended."""
+    for _ in range(VANISH_TRIES):
+        if remove(group):
+            return
+        await asyncio.sleep(VANISH_INTERVAL_S)
+
+
+def find_memory_groups() -> MemoryGroups | None:
+    """Where we can make groups, cleared of what others of our kind left there; None where the system does not let us."""
+    groups = below(Path("/proc/self/cgroup").read_text(), MOUNT)
+    if groups is not None:
+        groups.clear()
+    return groups
+
+
+def below(memberships: str, mount: Path) -> MemoryGroups | None:
+    """The same, from what /proc/self/cgroup says and from where the groups are mounted."""
+    if found := re.search(r"^\d+:(?:[\w,]*,)?memory(?:,[\w,]*)?:(/.*)$", memberships, re.MULTILINE):
+        return _usable(MemoryGroups(mount / "memory" / found[1].lstrip("/"), 1))
+    if found := re.search(r"^0::(/.*)$", memberships, re.MULTILINE):
+        own = mount / found[1].lstrip("/")
+        with suppress(OSError):
+            _share_out_memory(own)
+            return _usable(MemoryGroups(own, 2))
+    return None
+
+
+def _share_out_memory(own: Path) -> None:
+    """Version 2 lets a group have either processes or limited groups below, so we move into one of our own first."""
+    shared = own / "cgroup.subtree_control"
+    if "memory" in shared.read_text().split():
+        return
+    if "memory" not in (own / "cgroup.controllers").read_text().split():
+        raise FileNotFoundError("memory")
+    service = own / "agentflux-service"
+    service.mkdir(exist_ok=True)
+    (service / "cgroup.procs").write_text(str(os.getpid()))
+    shared.write_text("+memory")
+
+
+def _usable(groups: MemoryGroups) -> MemoryGroups | None:
+    try:
+        remove(groups.create(1 << 20))
+    except OSError:
+        return None
+    return groups
