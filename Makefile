@@ -6,7 +6,7 @@ TOOLSET ?= filesystem
 PROFILE ?= small
 STORE ?= .run/adapters
 
-.PHONY: help setup toolsets dev up down status ask train check test bench bench-engine bench-gateway bench-sandbox proto chart lock clean images compose-proof
+.PHONY: help setup toolsets dev up down status ask train check test bench bench-engine bench-gateway bench-sandbox fuzz-sandbox proto chart lock clean images compose-proof
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench-gateway: dev ## Measure what the gateway adds, beside peers (15 minutes; n
 
 bench-sandbox: dev ## Measure what the sandbox adds, beside the plain MCP client (3 minutes; nothing else may run)
 	$(PYTHON_IN_VENV) -m tests.bench.sandbox
+
+fuzz-sandbox: dev ## Look for bytes of a server that break the sandbox's pipe (5 minutes): ARGS="-max_total_time=3600"
+	$(PYTHON_IN_VENV) -m tests.sandbox.fuzz_frames $(or $(ARGS),-max_total_time=300)
 
 proto: dev ## Generate services/shared/pb from proto/
 	PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON_IN_VENV) -m grpc_tools.protoc -I services/shared/pb=proto \

@@ -57,9 +57,11 @@ reference`); a test keeps it true. `python -m deploy.config check` says what is 
 
 def check(wanted: list[str]) -> list[str]:
     """What is wrong with the environment for the services `wanted`, or for all that it configures."""
+    known = {variable_of(settings, field) for settings in EVERYTHING.values() for field in settings.model_fields}
     # Compose has variables of its own, which no container sees.
-    ours = {name: value for name, value in os.environ.items() if name not in _compose_variables()}
-    problems = list(_strangers(ours))
+    foreign = _compose_variables() - known
+    ours = {name: value for name, value in os.environ.items() if name not in foreign}
+    problems = list(_strangers(ours, known))
     for name, settings in EVERYTHING.items():
         if name in wanted or (not wanted and _is_configured(settings, ours)):
             problems += problems_of(settings, ours) or list(_missing_files(settings()))
@@ -69,7 +71,8 @@ def check(wanted: list[str]) -> list[str]:
 def _is_configured(settings: type[BaseSettings], environment: Mapping[str, str]) -> bool:
     if settings is LocalSettings:
         return False
-    return any(name.startswith(str(settings.model_config.get("env_prefix"))) for name in environment)
+    prefix = str(settings.model_config.get("env_prefix"))
+    return any(name.startswith(prefix) and value for name, value in environment.items())
 
 
 def _compose_variables() -> set[str]:
@@ -77,9 +80,8 @@ def _compose_variables() -> set[str]:
     return set(re.findall(r"\$\{(AGENTFLUX_\w+)", file.read_text())) if file.exists() else set()
 
 
-def _strangers(environment: Mapping[str, str]) -> Iterator[str]:
+def _strangers(environment: Mapping[str, str], known: set[str]) -> Iterator[str]:
     """Names that look like ours and belong to nobody. What is like none of ours may be somebody else's."""
-    known = {variable_of(settings, field) for settings in EVERYTHING.values() for field in settings.model_fields}
     prefixes = tuple(
         str(settings.model_config.get("env_prefix")) for settings in EVERYTHING.values() if settings is not LocalSettings
     )

@@ -41,6 +41,10 @@ BOARD = Board(
                 [mean("agentflux_vote_entropy_ratio", "adapter")], top=1,
             ),
             Panel(
+                "Candidate agrees", "Share of the votes that a candidate (shadow_adapter) repeated alike.", "percentunit",
+                [(share("agentflux_shadow_votes_total", 'outcome="agreed"', by="adapter"), "{{adapter}}")], top=1,
+            ),
+            Panel(
                 "Answers", "Share of votes that were for an answer in text.", "percentunit",
                 [(share("agentflux_selections_total", 'outcome="answer"', by="adapter"), "{{adapter}}")], top=1,
             ),

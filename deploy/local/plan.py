@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 REPOSITORY = Path(__file__).resolve().parents[2]
 PORTS = {
     "gateway": 8030, "selector": 8031, "arguments": 8032, "callcache": 8033, "sandbox": 8034, "engine": 8010, "valkey": 8079,
-    "sandbox-metrics": 8134,
+    "sandbox-metrics": 8134, "sandbox-mcp": 8035,
 }  # fmt: skip
 
 # The model that comes with us was never trained on tools, and likes to make answers up; see trainer/LOG.md.
@@ -108,6 +108,10 @@ def _environments(settings: LocalSettings) -> dict[str, dict[str, str]]:
             "TOOLSETS_DIR": toolsets,
             "WORKSPACE_DIR": str(settings.workspace_dir),
             "METRICS_PORT": str(settings.port("sandbox-metrics")),
+            "MCP_PORT": str(settings.port("sandbox-mcp")),
+            "TRAJECTORY_DIR": str(settings.run_dir.absolute() / "trajectories"),
+            "FUNCTIONS_DIR": str(settings.run_dir.absolute() / "functions"),
+            "SECRETS_DIR": str(settings.run_dir.absolute() / "secrets"),
         },
         "callcache": redis,
         "selector": {**model, "ANSWER_THRESHOLD": str(UNTRAINED_ANSWER_THRESHOLD)} if settings.model_dir is None else model,

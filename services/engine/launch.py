@@ -117,6 +117,9 @@ def _environment(settings: EngineSettings, cores: Sequence[int], python_path: st
             # the cores decode at half the speed.
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, used)),
             "OMP_NUM_THREADS": str(len(used)),
+            # Small functions of vLLM's are compiled at their first use even in eager mode, which takes a C++ compiler and ends
+            # vLLM where there is none.
+            "TORCHDYNAMO_DISABLE": "1",
         }
     return env
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -140,12 +141,16 @@ def create_sandbox(settings: SandboxSettings, *, driver: Driver | None = None) -
         max_calls=settings.max_calls,
     )
     crashes = CrashLoops(limit=settings.crash_limit, max_rest_s=settings.max_crash_rest_s)
-    servers = Servers(driver=driver, workspace=settings.workspace_dir.resolve(), crashes=crashes, metrics=metrics)
+    workspace = settings.workspace_dir.resolve()
+    servers = Servers(driver=driver, workspace=workspace, crashes=crashes, metrics=metrics)
     queue: FairQueue[Waiting] = FairQueue(size=settings.queue_size, share=settings.queue_share)
     pool = ServerPool(servers=servers, sessions=sessions, queue=queue, metrics=metrics)
     trajectories = create_trajectories(settings, metrics)
     functions = create_functions(settings)
-    runner = Runner(driver=driver, toolsets=toolsets, pool=pool, metrics=metrics, trajectories=trajectories, functions=functions)
+    runner = Runner(
+        driver=driver, workspace=workspace, toolsets=toolsets, pool=pool, metrics=metrics,
+        trajectories=trajectories, functions=functions,
+    )  # fmt: skip
     server = GrpcServer(
         service=SERVICE,
         interceptor=Edge(domain=DOMAIN, explain=explain),
@@ -294,11 +299,18 @@ async def serve(settings: SandboxSettings) -> None:
             await until_terminated()
 
 
+def wait_without_threads() -> None:
+    """Has asyncio wait for processes as newer Pythons do by themselves; the default of 3.11 starts a thread for each."""
+    if sys.version_info < (3, 12):
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
 def main() -> int:
     """Entry point; the exit status is 1 when the service could not start."""
     settings = load(SandboxSettings)
     configure_logging("sandbox", settings.log_level)
     configure_tracing("sandbox", settings.otlp_endpoint)
+    wait_without_threads()
     try:
         asyncio.run(serve(settings))
     except (Unavailable, OSError) as error:

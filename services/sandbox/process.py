@@ -11,7 +11,7 @@ from mcp import Client, MCPError
 from mcp_types import CONNECTION_CLOSED, CallToolResult, Implementation, TextContent, ToolListChangedNotification
 from mcp_types import Tool as ListedTool
 
-from services.sandbox.drivers.driver import Driver, Process, SandboxSpec
+from services.sandbox.drivers.driver import Driver, Process
 from services.sandbox.drivers.remote import BoundedHttp
 from services.sandbox.errors import CallTimedOut, SandboxError, ServerDied, ServerMisbehaved
 from services.sandbox.pinning import PinnedTool
@@ -106,7 +106,10 @@ class McpServer:
             # Elsewhere a server may be another one any minute, without a word.
             if self._verify and (self._list_changed or self.toolset.url):
                 await self._list_again(self._client)
-            return await self._client.call_tool(tool, arguments, progress_callback=on_progress)
+            said = await self._client.call_tool(tool, arguments, progress_callback=on_progress)
+            if said.result_type not in (None, "complete"):
+                raise ValueError(f"its result is of the unknown type {said.result_type!r:.80}")
+            return said
         except SandboxError:
             raise
         except MCPError as error:
@@ -162,18 +165,7 @@ class McpServer:
         frame_bytes = self.toolset.limits.frame_bytes
         if url := self.toolset.url:
             return BoundedHttp(url, headers=self.toolset.secret_headers(), frame_bytes=frame_bytes, over=self._over)
-        spec = SandboxSpec(
-            command=self.toolset.command,
-            workspace=self._workspace if self.toolset.workspace else None,
-            limits=self.toolset.limits,
-            toolset=self.toolset.directory,
-            environment=self.toolset.environment,
-            secrets=self.toolset.secret_files(),
-            secret_environment=self.toolset.secret_environment(),
-            mounts=self.toolset.mounts,
-            network=self.toolset.network,
-        )
-        self._process = await self._driver.start(spec)
+        self._process = await self._driver.start(self.toolset.spec(self._workspace))
         if self._over.is_set():
             self._process.kill()
         return BoundedStdio(self._process, frame_bytes=frame_bytes, over=self._over)
@@ -216,10 +208,13 @@ class McpServer:
             return type(violation)(f"{who} {ended} {when}: {self.toolset.scrubbed(violation.message)}")
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
-        if self._over.is_set() or (isinstance(error, MCPError) and error.code == CONNECTION_CLOSED):
+        closed = isinstance(error, MCPError) and error.code == CONNECTION_CLOSED
+        # At start this is what the SDK says of a protocol version that it does not know; then it is we who ended the server.
+        refused = self._client is None and isinstance(error, RuntimeError)
+        if closed or (self._over.is_set() and not refused):
             how = await self._exit_status() if self._process else "its connection broke off"
             return ServerDied(f"{who} ended {when} ({how}){self._last_words()}; a new call starts a new server")
-        said = self.toolset.scrubbed(str(error))[:500] or type(error).__name__
+        said = " ".join(self.toolset.scrubbed(str(error)).split())[:500] or type(error).__name__
         return ServerMisbehaved(f"{who} broke the protocol {when}: {said}{self._last_words()}")
 
     def _violation(self) -> SandboxError | None:

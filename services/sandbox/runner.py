@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import orjson
 from mcp_types import CallToolResult, TextContent
@@ -67,6 +68,7 @@ class Runner:
         self,
         *,
         driver: Driver,
+        workspace: Path,
         toolsets: Toolsets,
         pool: ServerPool,
         metrics: SandboxMetrics,
@@ -74,6 +76,7 @@ class Runner:
         functions: FunctionStore | None = None,
     ) -> None:
         self._driver = driver
+        self._workspace = workspace
         self._toolsets = toolsets
         self._pool = pool
         self._metrics = metrics
@@ -202,6 +205,8 @@ class Runner:
             raise ToolsetNotReady(problem)
         if toolset.command:
             self._driver.resolve(toolset.command[0])
+            if refused := self._driver.refuses(toolset.spec(self._workspace)):
+                raise ToolsetNotReady(refused)
 
     def _readable(self) -> Iterator[Toolset]:
         for name in self._toolsets.names():

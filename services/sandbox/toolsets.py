@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -12,7 +13,7 @@ from typing import Literal
 import structlog
 
 from services.sandbox.arguments import ArgumentChecker, ResultChecker
-from services.sandbox.drivers.driver import Mount
+from services.sandbox.drivers.driver import Mount, SandboxSpec
 from services.sandbox.errors import SandboxError, ToolsDiffer, ToolsetNotReady, UnknownTool, UnknownToolset
 from services.sandbox.limits import Limits, tightened
 from services.sandbox.pinning import (
@@ -157,6 +158,24 @@ class Toolset:
             if problem := secret.problem():
                 return f"{who}: {problem}"
         return ""
+
+    def spec(self, workspace: Path) -> SandboxSpec:
+        """How its server is started, the secrets read now; `workspace` are the files it may work on, if it works on any.
+
+        Raises:
+            ToolsetNotReady: a secret cannot be read.
+        """
+        return SandboxSpec(
+            command=self.command,
+            workspace=workspace if self.workspace else None,
+            limits=self.limits,
+            toolset=self.directory,
+            environment=self.environment,
+            secrets=self.secret_files(),
+            secret_environment=self.secret_environment(),
+            mounts=self.mounts,
+            network=self.network,
+        )
 
     def secret_files(self) -> dict[str, bytes]:
         """What belongs at /run/secrets/<name>, read now.
@@ -334,20 +353,21 @@ def _toolset(
 
 
 @lru_cache
-def _files(directory: Path) -> list[Path]:
-    return [directory / name for name in (TOOLSET_FILE, TOOLS_FILE, LOCK_FILE, "package-lock.json", "requirements.txt")]
+def _files(directory: Path) -> list[str]:
+    # As text, because every call looks at all of them, and that is what a `Path` would spend most of its time on.
+    return [str(directory / name) for name in (TOOLSET_FILE, TOOLS_FILE, LOCK_FILE, "package-lock.json", "requirements.txt")]
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: str) -> tuple[int, int]:
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:
         return 0, 0
     return status.st_mtime_ns, status.st_size
 
 
-def _bytes(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() else b""
+def _bytes(path: str) -> bytes:
+    return Path(path).read_bytes() if os.path.isfile(path) else b""
 
 
 def _is_utf8(value: bytes) -> bool:

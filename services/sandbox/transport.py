@@ -7,25 +7,27 @@ cannot parse, so that the call hangs; here such an answer fails its call at once
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Self
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
-from mcp_types import ErrorData, JSONRPCError, jsonrpc_message_adapter
+from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
 from pydantic import ValidationError
 
 from services.sandbox.drivers.driver import Process
 from services.sandbox.errors import OutputTooLarge, SandboxError, ServerMisbehaved
 from services.sandbox.frames import BadFrame, FrameTooLong, LineBuffer, parse_frame
+from services.sandbox.limits import MIB
 
 # Some servers print a banner or a stray line; a stream of them is something else.
 BAD_FRAME_BUDGET = 16
-# Messages since our last one: room for a very talkative progress report, none for a server that never stops.
+# Messages since our last request that answer none, and their bytes: room for a very talkative progress report, none for a
+# server that never stops.
 UNASKED_BUDGET = 5000
+UNASKED_BYTES = 4 * MIB
 # The code of an answer that we could not read, in the range that JSON-RPC leaves to implementations.
 UNREADABLE_ANSWER = -32050
 
@@ -33,7 +35,29 @@ _CHUNK = 64 * 1024
 _STDERR_BYTES = 4096
 _REAP_S = 2.0
 
-Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]
+
+class ToServer:
+    """The stream that the SDK's session writes to. It hands each message on at once: a task between them would cost every call a
+    quarter of a millisecond."""
+
+    def __init__(self, write: Callable[[SessionMessage], None]) -> None:
+        self._write = write
+
+    async def send(self, message: SessionMessage) -> None:
+        """Never waits for a server that does not read; calls in flight bound what it has not read."""
+        self._write(message)
+
+    async def aclose(self) -> None:
+        """The pipe is closed when the server is ended."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], ToServer]
 
 
 class BoundedStdio:
@@ -46,6 +70,8 @@ class BoundedStdio:
         self._stderr = b""
         self._bad_frames = 0
         self._unasked = 0
+        self._unasked_bytes = 0
+        self._awaited: set[int | str] = set()
         self.violation: SandboxError | None = None
 
     @property
@@ -58,23 +84,16 @@ class BoundedStdio:
     async def connect(self) -> AsyncGenerator[Streams, None]:
         """The SDK's pair of streams. When this ends, the process tree is dead and its pipes are empty."""
         to_session, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-        # Unbounded, so that the SDK never waits for a server which does not read; calls in flight bound it.
-        to_server, from_session = anyio.create_memory_object_stream[SessionMessage](math.inf)
-        tasks = [
-            asyncio.create_task(self._read(to_session)),
-            asyncio.create_task(self._write(from_session)),
-            asyncio.create_task(self._drain_stderr()),
-        ]
+        reading, draining = asyncio.create_task(self._read(to_session)), asyncio.create_task(self._drain_stderr())
         try:
-            yield from_server, to_server
+            yield from_server, ToServer(self._write)
         finally:
             self._process.kill()
             with anyio.CancelScope(shield=True):
-                for task in tasks[:2]:
-                    task.cancel()
-                await asyncio.wait(tasks, timeout=_REAP_S)
+                reading.cancel()
+                await asyncio.wait((reading, draining), timeout=_REAP_S)
                 await self._reap()
-            for stream in (to_session, from_server, to_server, from_session):
+            for stream in (to_session, from_server):
                 stream.close()
 
     async def _read(self, session: MemoryObjectSendStream[SessionMessage | Exception]) -> None:
@@ -84,9 +103,9 @@ class BoundedStdio:
             try:
                 while self.violation is None and (chunk := await self._process.stdout.read(_CHUNK)):
                     for line in lines.feed(chunk):
-                        self._count()
                         if (message := self._message(line)) is not None:
                             await session.send(message)
+                        self._count(message, len(line))
                         if self.violation is not None:
                             break
             except FrameTooLong as error:
@@ -100,10 +119,17 @@ class BoundedStdio:
                 if self.violation is not None:
                     self._process.kill()
 
-    def _count(self) -> None:
+    def _count(self, message: SessionMessage | None, size: int) -> None:
+        said = message and message.message
+        if isinstance(said, JSONRPCResponse | JSONRPCError) and said.id in self._awaited:
+            self._awaited.discard(said.id)
+            return
         self._unasked += 1
-        if self._unasked > UNASKED_BUDGET:
-            self.violation = ServerMisbehaved(f"the server sent {UNASKED_BUDGET} messages that nobody asked for")
+        self._unasked_bytes += size
+        if self._unasked > UNASKED_BUDGET or self._unasked_bytes > UNASKED_BYTES:
+            self.violation = ServerMisbehaved(
+                f"the server sent more than {UNASKED_BUDGET} messages that nobody asked for, or {UNASKED_BYTES} bytes of them"
+            )
 
     def _message(self, line: bytes) -> SessionMessage | None:
         try:
@@ -124,14 +150,15 @@ class BoundedStdio:
                 )
             return None
 
-    async def _write(self, session: MemoryObjectReceiveStream[SessionMessage]) -> None:
-        # A broken pipe is the server's end, and the reader sees that too.
+    def _write(self, message: SessionMessage) -> None:
+        # Our answers to what the server asks do not make it any less unasked.
+        if isinstance(message.message, JSONRPCRequest):
+            self._unasked = self._unasked_bytes = 0
+            self._awaited.add(message.message.id)
+        text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+        # A pipe that breaks is the server's end, and the reader sees that, too.
         with suppress(ConnectionError, RuntimeError):
-            async for message in session:
-                self._unasked = 0
-                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-                self._process.stdin.write(text.encode() + b"\n")
-                await self._process.stdin.drain()
+            self._process.stdin.write(text.encode() + b"\n")
 
     async def _drain_stderr(self) -> None:
         while chunk := await self._process.stderr.read(_CHUNK):

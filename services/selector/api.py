@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from services.selector.shadow import Shadow
 from services.selector.voting import entropy
 from services.shared.chassis.telemetry import describe
 from services.shared.contracts import semconv
@@ -42,6 +43,12 @@ class SelectionMetrics:
         self.selections = Counter(
             "agentflux_selections_total", "Votes, by what won.", ["outcome", "strategy", "adapter"], registry=registry
         )
+        self.shadow = Counter(
+            "agentflux_shadow_votes_total",
+            "Votes repeated by a candidate: agreed, differed, unfit (it learned other tools), failed, skipped.",
+            ["adapter", "outcome"],
+            registry=registry,
+        )
         self._voters: dict[str, None] = {}
 
     def observe(self, selection: Selection) -> None:
@@ -64,14 +71,16 @@ class SelectionMetrics:
                 metric.remove_by_labels({"adapter": oldest})
 
 
-def router(selector: ToolSelector, metrics: SelectionMetrics) -> APIRouter:
-    """The routes of the service."""
+def router(selector: ToolSelector, metrics: SelectionMetrics, shadow: Shadow | None = None) -> APIRouter:
+    """The routes of the service; `shadow` sees every vote."""
     routes = APIRouter()
 
     @routes.post("/v1/select")
     async def select(request: SelectionRequest) -> Selection:
         selection = await selector.select(request)
         metrics.observe(selection)
+        if shadow is not None:
+            shadow.consider(request, selection)
         describe(
             {
                 semconv.TOOL_NAME: selection.tool,

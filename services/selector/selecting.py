@@ -47,6 +47,7 @@ class Selector:
         sampling: Sampling,
         max_scored_tokens: int,
         answer_threshold: float = 0.0,
+        priority: int = PRIORITY,
     ) -> None:
         self._engine = engine
         self._renderer = renderer
@@ -56,6 +57,7 @@ class Selector:
         self._sampling = sampling
         self._max_scored_tokens = max_scored_tokens
         self._answer_threshold = answer_threshold
+        self._priority = priority
 
     async def select(self, request: SelectionRequest) -> Selection:
         """Decides which tool comes next.
@@ -133,7 +135,7 @@ class Selector:
             calls = scoring_calls(trie, nodes, self._max_scored_tokens)
             replies = await asyncio.gather(
                 *(
-                    self._engine.score(model, [[*base, *node] for node in call.nodes], call.token_ids, priority=PRIORITY)
+                    self._engine.score(model, [[*base, *node] for node in call.nodes], call.token_ids, priority=self._priority)
                     for call in calls
                 )
             )
@@ -165,7 +167,7 @@ class Selector:
                     seed=None if seed is None else seed + len(samples),
                     max_tokens=max(len(label.ids) for label in spelled),
                     stop=['"'],
-                    priority=PRIORITY,
+                    priority=self._priority,
                 )
             )
             samples += [choice.text if choice.finish_reason == "stop" else None for choice in wave.choices]

@@ -45,5 +45,12 @@ class SelectorSettings(ServiceSettings):
     samples: int = Field(default=10, ge=1, le=128)
     """Samples of one `sample` vote, drawn at temperature 1."""
 
+    shadow_adapter: str | None = None
+    """A published selector adapter that votes on some requests beside the one that serves, unheard: how often both agree is a
+    metric (`agentflux_shadow_votes_total`). None lets nobody vote so."""
+
+    shadow_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of its toolset's votes that the shadow adapter repeats, behind everything else that the engine does."""
+
     first_wave: int = Field(default=6, ge=1)
     """How many of them are drawn at once; the rest follows only while it could change the winner."""

@@ -1,7 +1,7 @@
-"""What no bytes of a server may bring about, and a fuzzer that looks for them: `python -m tests.sandbox.fuzz_frames -max_total_time=300`.
+"""What no bytes of a server may bring about, and a fuzzer that looks for such bytes: `make fuzz-sandbox`.
 
-Options are libFuzzer's; findings are written to the current directory. It begins with the seeds, and what it learns is kept in a
-temporary directory. The suite tries the same `one_input` with seeds and with what hypothesis makes of them.
+It begins with the seeds; what it learns stays in a temporary directory, and findings are written to the current one. Options are
+libFuzzer's. The suite tries the same `one_input` with the seeds and with what hypothesis makes of them.
 """
 
 from __future__ import annotations

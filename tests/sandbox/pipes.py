@@ -31,22 +31,20 @@ class Stdin:
 
 
 class PipedServer:
-    """Implements `driver.Process`. Its pipes end when it is killed, unless it is `undead`."""
+    """Implements `driver.Process`. Its pipes end when it is killed."""
 
     pid = 4711
 
-    def __init__(self, *, undead: bool = False) -> None:
+    def __init__(self) -> None:
         self.stdin: Any = Stdin()
         self.stdout = asyncio.StreamReader()
         self.stderr = asyncio.StreamReader()
         self.kills = 0
-        self._undead = undead
         self._ended = asyncio.Event()
 
     def kill(self) -> None:
         self.kills += 1
-        if not self._undead:
-            self.end()
+        self.end()
 
     def end(self) -> None:
         """It exits by itself."""

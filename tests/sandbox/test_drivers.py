@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from services.sandbox.app import create_driver
 from services.sandbox.drivers.bwrap import BwrapDriver, _Machine
-from services.sandbox.drivers.command import Data, Layout, Mode, identity, inside, mounts
+from services.sandbox.drivers.command import Data, Layout, Mode, final, identity, inside, mounts
 from services.sandbox.drivers.driver import Mount, SandboxSpec
 from services.sandbox.drivers.programs import Programs, find_bwrap
 from services.sandbox.drivers.proxy import EgressProxy
@@ -61,11 +61,23 @@ def test_the_network_is_never_shared_and_every_mode_separates_processes() -> Non
 
 def test_root_drops_to_a_user_before_anything_else_runs() -> None:
     for mode in (Mode.NESTED, Mode.PRIVILEGED):
-        command = inside(SPEC.command, LAYOUT, mode, Limits(processes=7), syscalls=9)
+        command = inside(SPEC.command, LAYOUT, mode, Limits(processes=7), final=9)
         assert command[:3] == ["/usr/bin/setpriv", "--reuid=65532", "--regid=65532"]
         assert "--nproc=7" in command
         assert command[-2:] == ["node", "x.js"]
-    assert "--disable-userns" in inside(SPEC.command, LAYOUT, Mode.NESTED, Limits(), syscalls=9)
+    assert "--disable-userns" in inside(SPEC.command, LAYOUT, Mode.NESTED, Limits(), final=9)
+
+
+def test_the_filter_and_the_environment_are_for_the_last_bubblewrap() -> None:
+    before = mounts(SPEC, LAYOUT, Mode.NESTED, data=Data({}, {}), shown=[], proxy=None)
+    assert not {"--seccomp", "--setenv"} & set(before)
+    arguments = final(SPEC, syscalls=9)
+    assert pairs(arguments, "--seccomp") == ["9"]
+    assert {"KEY", "PATH"} <= set(pairs(arguments, "--setenv"))
+    command = inside(SPEC.command, LAYOUT, Mode.NESTED, Limits(), final=7)
+    assert command.index("/usr/bin/setpriv") < command.index("/opt/bwrap") < command.index("--args")
+    assert pairs(command, "--args") == ["7"]
+    assert "--args" not in inside(SPEC.command, LAYOUT, Mode.USER, Limits(), final=7)
 
 
 def test_tools_run_as_us_or_as_the_owner_of_the_workspace_but_never_as_root() -> None:

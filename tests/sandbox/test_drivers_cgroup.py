@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.sandbox.drivers.cgroup import below, enter
+from services.sandbox.drivers.cgroup import below, enter, find_memory_groups, remove
 
 
 @pytest.fixture
@@ -52,6 +52,27 @@ def test_groups_of_a_service_that_is_gone_are_cleared(tmp_path: Path) -> None:
     ours.mkdir()
     groups.clear()
     assert (left.exists(), ours.exists()) == (False, True)
+
+
+def test_a_process_can_be_put_into_a_group_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    groups = below("4:memory:/\n", tmp_path)
+    assert groups is not None
+    group = groups.enclose(4711, 1000)
+    assert (group / "cgroup.procs").read_text() == "4711"
+    assert (group / "memory.limit_in_bytes").read_text() == "1000"
+
+
+@pytest.mark.real
+def test_a_process_that_is_gone_needs_no_group_and_what_is_no_process_leaves_none() -> None:
+    groups = find_memory_groups()
+    if groups is None:
+        pytest.skip("control groups are NOT tested here: none can be made")
+    assert remove(groups.enclose(4194304, 1 << 20))
+    before = set(groups.parent.glob("agentflux-*"))
+    with pytest.raises(OSError, match="Invalid argument"):
+        groups.enclose(-5, 1 << 20)
+    assert set(groups.parent.glob("agentflux-*")) <= before
 
 
 def test_a_command_enters_before_it_becomes_itself() -> None:

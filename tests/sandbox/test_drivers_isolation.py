@@ -221,3 +221,8 @@ async def test_a_killed_service_takes_its_sandboxes_along(name: str, tmp_path: P
     assert not list(runsc.BUNDLES.glob(f"agentflux-runsc-{service.pid}"))
     groups = cgroup.find_memory_groups()
     assert groups is None or not list(groups.parent.glob(f"agentflux-{service.pid}-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a plain user's sandbox knows the name of its group")
+async def test_the_name_of_its_control_group_does_not_show(driver: Driver) -> None:
+    assert "agentflux" not in await output(driver, shell("cat /proc/self/cgroup"))

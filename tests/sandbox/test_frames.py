@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sandbox.frames import MAX_DEPTH, BadFrame, FrameTooLong, LineBuffer, parse_frame, strict_json
+from services.sandbox.frames import MAX_DEPTH, MAX_MARKS, BadFrame, FrameTooLong, LineBuffer, parse_frame, strict_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(st.characters(exclude_categories=["Cs"])),
@@ -39,7 +39,18 @@ def test_depth_counts_brackets_and_not_text() -> None:
             strict_json(deep)
 
 
-@pytest.mark.parametrize("text", [b'\\"' * 500_000, b'"' * 500_001, b"[" * 1_000_000, b"[]" * 500_000, b'"\\' * 300_000])
+@pytest.mark.parametrize("full", [b"[" + b"1," * (MAX_MARKS - 2) + b"1]", b"[" + b"[]," * (MAX_MARKS // 3 - 1) + b"1]"])
+def test_a_text_of_too_many_values_is_refused_before_any_is_made(full: bytes) -> None:
+    assert strict_json(full)
+    assert strict_json(json.dumps("[,]" * MAX_MARKS).encode())
+    with pytest.raises(ValueError, match="more than 200000 brackets and commas"):
+        strict_json(full.replace(b"1]", b"1,1,1,1,1]"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'\\"' * 500_000, b'"' * 500_001, b"[" * 1_000_000, b"[]" * 500_000, b'"\\' * 300_000, b'["' + b'","' * 500_000 + b'"]'],
+)
 def test_hostile_text_is_refused_without_being_scanned_again_and_again(text: bytes) -> None:
     # Quadratic work on these would run into the suite's timeout.
     with pytest.raises(ValueError, match=r"."):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +14,19 @@ from typing import TypeVar
 
 import pytest
 
-from services.sandbox.pin import live_tools
-from services.sandbox.pinning import PinnedTool, differences, locked_package, read_tools
+from services.sandbox.drivers.programs import find_bwrap
+from services.sandbox.pinning import PinnedTool, locked_package, read_tools
 from services.sandbox.settings import SandboxSettings
 from services.sandbox.suspicious import lookalikes, suspicious
 from services.sandbox.toolset_file import read_toolset_file
 from services.sandbox.toolsets import Toolset, Toolsets
 from services.shared.clients.sandbox import SandboxClient
 from services.shared.contracts.errors import InvalidRequest
-from services.shared.contracts.execution import ToolCallSpec, ToolResult
 from tests.sandbox.conftest import served
+from tests.sandbox.drivers import NO_RUNSC
+from tests.sandbox.shipped import NAMES, ROOT, TRIALS, call, make_repository, tried
+from tests.sandbox.test_drivers_external import CONTAINER
 
-ROOT = Path(__file__).parents[2] / "deploy" / "toolsets"
-NAMES = sorted(path.parent.name for path in ROOT.glob("*/toolset.yaml"))
 NEED_TOKENS = {"monday": "MONDAY_TOKEN", "notion": "NOTION_TOKEN"}
 HERE = SandboxSettings().ceiling()
 
@@ -80,17 +81,6 @@ def test_none_is_suspicious_and_no_two_have_a_tool_that_could_be_mixed_up() -> N
     assert lookalikes({name: [tool.name for tool in each] for name, each in tools.items()}) == []
 
 
-def make_repository(repository: Path) -> None:
-    """With one file that is not committed."""
-    repository.mkdir()
-    subprocess.run(["git", "init", "--quiet", str(repository)], check=True, timeout=20)
-    (repository / "a.txt").write_text("a\n")
-    # Tools run as another user when the tests run as root, and git wants the repository to be that user's.
-    owner = repository.parent.stat()
-    for path in [repository, *repository.rglob("*")]:
-        os.chown(path, owner.st_uid, owner.st_gid)
-
-
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> SandboxSettings:
     workspace = tmp_path_factory.mktemp("shipped") / "workspace"
@@ -101,18 +91,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> SandboxSettings:
 async def client(settings: SandboxSettings, anyio_backend: str) -> AsyncIterator[SandboxClient]:
     async with served(settings) as (_, client):
         yield client
-
-
-async def call(client: SandboxClient, name: str, tool: str, **arguments: object) -> ToolResult:
-    spec = ToolCallSpec(toolset=name, tool=tool, arguments=json.dumps(arguments), session_id="shipped")
-    return await client.call_tool(spec, timeout_s=30)
-
-
-@real
-@pytest.mark.parametrize("name", sorted(NEED_TOKENS))
-async def test_a_server_that_needs_a_token_lists_what_is_pinned_without_network(name: str, settings: SandboxSettings) -> None:
-    installed(name)
-    assert differences(toolset(name).pinned, await live_tools(settings, toolset(name))) == []
 
 
 @real
@@ -174,3 +152,44 @@ async def test_git(client: SandboxClient, settings: SandboxSettings) -> None:
     assert (await call(client, "git", "git_commit", repo_path="/workspace/repository", message="First.")).outcome == "ok"
     assert "First." in (await call(client, "git", "git_log", repo_path="/workspace/repository")).text
     assert (await call(client, "git", "git_status", repo_path="/workspace")).outcome == "tool_error"
+
+
+def ready() -> list[str]:
+    """Those that are installed here."""
+    return [name for name in NAMES if not replace(toolset(name), secrets=()).not_ready() and shutil.which("node")]
+
+
+def unexpected(answers: dict[str, str], without_network: str) -> dict[str, str]:
+    """The answers that are not as they should be."""
+    expected = {name: TRIALS[name].expected if name in TRIALS else without_network for name in answers}
+    return {name: said for name, said in answers.items() if expected[name] not in said}
+
+
+@real
+@pytest.mark.skipif(NO_RUNSC, reason="gVisor is NOT tested here: no runsc in PATH, or not root")
+async def test_the_servers_list_and_answer_under_gvisor(tmp_path: Path) -> None:
+    answers = await tried("runsc", tmp_path / "workspace", ready())
+    assert unexpected(answers, without_network="ready") == {}
+    assert answers
+
+
+@real
+@pytest.mark.parametrize("name", sorted(NEED_TOKENS))
+async def test_with_any_token_a_server_that_needs_one_lists_what_is_pinned_without_network(name: str, tmp_path: Path) -> None:
+    installed(name)
+    assert await tried("bwrap", tmp_path / "workspace", [name]) == {name: "ready"}
+
+
+@pytest.mark.real
+def test_the_servers_list_and_answer_in_a_container_that_is_the_boundary() -> None:
+    names = ready()
+    command = [str(find_bwrap(None)), *CONTAINER, "--", sys.executable, "-m", "tests.sandbox.shipped", "external"]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(
+        [*command, "/tmp/workspace", *names], capture_output=True, text=True, timeout=300, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = json.loads(done.stdout.splitlines()[-1])
+    assert list(answers) == names
+    # Its servers can be listed and started; what the container cannot give to one of them alone is a list of destinations.
+    assert unexpected(answers, without_network="the driver external cannot enforce network, a list of destinations") == {}

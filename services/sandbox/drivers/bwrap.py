@@ -17,10 +17,10 @@ import anyio
 import structlog
 
 from services.sandbox.drivers import advice, command, probe, seccomp, verdict
-from services.sandbox.drivers.cgroup import MemoryGroups, enter, find_memory_groups, vanish
-from services.sandbox.drivers.child import Child, end
+from services.sandbox.drivers.cgroup import MemoryGroups, find_memory_groups, vanish
+from services.sandbox.drivers.child import Child, end, handle
 from services.sandbox.drivers.command import Data, Layout, Mode
-from services.sandbox.drivers.descriptors import InfoPipe, memory_files
+from services.sandbox.drivers.descriptors import Handshake, memory_files
 from services.sandbox.drivers.driver import Capabilities, SandboxSpec
 from services.sandbox.drivers.orphans import end_orphans
 from services.sandbox.drivers.programs import Programs, files_outside, find_bwrap, find_program, top_directories
@@ -114,19 +114,14 @@ class BwrapDriver:
     async def _start(self, spec: SandboxSpec, machine: _Machine) -> Child:
         async with AsyncExitStack() as leftovers:
             proxy = await leftovers.enter_async_context(self._egress.door(spec.network)) if spec.network else None
-            outside = []
-            if machine.groups is not None:
-                group = machine.groups.create(spec.limits.memory_bytes + spec.limits.tmp_bytes)
-                leftovers.push_async_callback(vanish, group)
-                outside = enter(group)
-            process, first = await self._bubblewrap(spec, machine, outside, proxy)
+            process, first = await self._bubblewrap(spec, machine, leftovers, proxy)
             # The kernel ends the pid namespace with its first process, so no daemon inside survives that. Bubblewrap then
             # collects the dead and follows; killed itself, it would leave a zombie to whoever is init here.
             return Child(process, target=first, leftovers=leftovers.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def _bubblewrap(
-        self, spec: SandboxSpec, machine: _Machine, outside: list[str], proxy: Path | None
+        self, spec: SandboxSpec, machine: _Machine, leftovers: AsyncExitStack, proxy: Path | None
     ) -> tuple[asyncio.subprocess.Process, int | None]:
         layout, mode = machine.layout, machine.mode
         program = self.resolve(spec.command[0])
@@ -140,30 +135,57 @@ class BwrapDriver:
             )
             secrets = opened.enter_context(memory_files(spec.secrets))
             syscalls = opened.enter_context(memory_files({"syscalls": machine.syscalls}))["syscalls"]
-            arguments = command.mounts(spec, layout, mode, data=Data(files, secrets), shown=shown, proxy=proxy)
-            if mode is not Mode.NESTED:
-                arguments += ["--seccomp", str(syscalls)]
-            packed = opened.enter_context(memory_files({"arguments": b"".join(os.fsencode(text) + b"\0" for text in arguments)}))
-            info = opened.enter_context(InfoPipe())
+            outer = command.mounts(spec, layout, mode, data=Data(files, secrets), shown=shown, proxy=proxy)
+            arguments = {"outer": outer, "final": command.final(spec, syscalls=syscalls)}
+            packed = opened.enter_context(
+                memory_files({name: b"".join(os.fsencode(text) + b"\0" for text in texts) for name, texts in arguments.items()})
+            )
+            final = [] if mode is Mode.NESTED else ["--args", str(packed["final"])]
+            handshake = opened.enter_context(Handshake())
             # No preexec_fn, user= or group=: Python code between fork and exec crashes in a process that runs gRPC.
             process = await asyncio.create_subprocess_exec(
-                *outside, layout.bwrap, "--info-fd", str(info.write), "--args", str(packed["arguments"]), "--",
-                *command.inside(run, layout, mode, spec.limits, syscalls=syscalls, secrets=list(secrets)),
+                layout.bwrap, "--info-fd", str(handshake.info), "--block-fd", str(handshake.block),
+                "--args", str(packed["outer"]), *final, "--",
+                *command.inside(run, layout, mode, spec.limits, final=packed["final"], secrets=list(secrets)),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
                 # Bubblewrap's first process shows its environment to the sandbox, so it gets none.
                 env={}, cwd="/", start_new_session=True,
-                pass_fds=(*files.values(), *secrets.values(), *packed.values(), syscalls, info.write),
+                pass_fds=(*files.values(), *secrets.values(), *packed.values(), syscalls, handshake.info, handshake.block),
             )  # fmt: skip
-            telling = asyncio.create_task(info.first_process())
+            beginning = asyncio.create_task(self._begin(process, handshake, spec.limits, machine, leftovers))
             try:
-                return process, await asyncio.shield(telling)
+                return process, await asyncio.shield(beginning)
             except BaseException:
                 # Whoever gave up waits for the few milliseconds until the first process is known: bubblewrap killed before it
                 # has let that one go leaves it behind.
                 with anyio.CancelScope(shield=True):
-                    await asyncio.wait({telling})
-                end(telling.result(), process)
+                    await asyncio.wait({beginning})
+                if beginning.exception() is None:
+                    end(beginning.result(), process)
                 raise
+
+    async def _begin(
+        self,
+        process: asyncio.subprocess.Process,
+        handshake: Handshake,
+        limits: Limits,
+        machine: _Machine,
+        leftovers: AsyncExitStack,
+    ) -> int | None:
+        """Puts the first process into its control group, while it makes its mounts, and lets it go on; a pidfd of it."""
+        pid = await handshake.first_process()
+        first = None if pid is None else handle(pid)
+        if pid is not None and machine.groups is not None:
+            try:
+                group = await asyncio.to_thread(machine.groups.enclose, pid, limits.memory_bytes + limits.tmp_bytes)
+            except OSError as error:
+                end(first, process)
+                raise SandboxUnusable(
+                    f"the control group of a sandbox cannot be made below {machine.groups.parent}: {error.strerror}"
+                ) from None
+            leftovers.push_async_callback(vanish, group)
+        handshake.go_on()
+        return first
 
     async def _files_of(self, program: Path) -> list[Path]:
         if program not in self._shown:

@@ -38,6 +38,22 @@ class MemoryGroups:
             (group / files[1]).write_text("0" if self.version == 2 else str(limit_bytes))
         return group
 
+    def enclose(self, pid: int, limit_bytes: int) -> Path:
+        """Such a group with the process `pid` in it. The kernel takes 5 to 20 ms to move a process.
+
+        Raises:
+            OSError: the group cannot be made, or not entered.
+        """
+        group = self.create(limit_bytes)
+        try:
+            # Where the process has ended already there is nothing left to bound.
+            with suppress(ProcessLookupError):
+                (group / "cgroup.procs").write_text(str(pid))
+        except OSError:
+            remove(group)
+            raise
+        return group
+
     def clear(self) -> None:
         """Removes the groups of services that were killed; one in which something runs cannot be removed."""
         for group in self.parent.glob("agentflux-*-*"):

@@ -62,9 +62,9 @@ class Data:
 def mounts(spec: SandboxSpec, layout: Layout, mode: Mode, *, data: Data, shown: Sequence[Path], proxy: Path | None) -> list[str]:
     """The arguments of bubblewrap itself. `shown` are files of the host; `proxy` is the socket of the way out, if there is one.
 
-    They contain the environment and host paths, so they belong into `--args FD`, where nobody inside can read them.
+    They contain host paths, so they belong into `--args FD`, where nobody inside can read them.
     """
-    namespaces = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    namespaces = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     if mode is Mode.USER:
         namespaces += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
     arguments = [*namespaces, "--die-with-parent", "--new-session", "--hostname", "sandbox", "--ro-bind", "/usr", "/usr"]
@@ -75,7 +75,8 @@ def mounts(spec: SandboxSpec, layout: Layout, mode: Mode, *, data: Data, shown: 
         arguments += ["--size", str(spec.limits.tmp_bytes), "--perms", "1777", "--tmpfs", path]
     arguments += _directory("/etc")
     for path, fd in data.files.items():
-        arguments += ["--perms", "0444", "--ro-bind-data", str(fd), path]
+        # A plain file of the root, which is read-only in the end: a mount for each would take five times as long.
+        arguments += ["--perms", "0444", "--file", str(fd), path]
     arguments += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     # Each directory once, parents first; what bubblewrap makes by itself is open to its owner only.
     places = [*shown, *(Path(mount.target) for mount in spec.mounts)]
@@ -91,10 +92,19 @@ def mounts(spec: SandboxSpec, layout: Layout, mode: Mode, *, data: Data, shown: 
     arguments += _run(data, proxy)
     if spec.workspace is not None:
         arguments += ["--bind", str(spec.workspace), "/workspace"]
-    arguments += ["--remount-ro", "/dev", "--remount-ro", "/"]
+    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", working_directory(spec)]
+
+
+def final(spec: SandboxSpec, *, syscalls: int) -> list[str]:
+    """The arguments of the last bubblewrap before the command; `syscalls` is the descriptor of the filter.
+
+    They contain secrets. The programs before it need no environment, and run faster without a locale.
+    """
+    # Where that is the inner one, the sandbox is in its control group by then, whose name so does not show inside.
+    arguments = ["--seccomp", str(syscalls), "--unshare-cgroup-try"]
     for name, value in environment(spec).items():
         arguments += ["--setenv", name, value]
-    return [*arguments, "--chdir", working_directory(spec)]
+    return arguments
 
 
 def _run(data: Data, proxy: Path | None) -> list[str]:
@@ -111,12 +121,13 @@ def _run(data: Data, proxy: Path | None) -> list[str]:
 
 
 def inside(
-    command: Sequence[str], layout: Layout, mode: Mode, limits: Limits, *, syscalls: int, secrets: Sequence[str] = ()
+    command: Sequence[str], layout: Layout, mode: Mode, limits: Limits, *, final: int, secrets: Sequence[str] = ()
 ) -> list[str]:
     """What bubblewrap runs: the command, behind the programs that drop rights and set limits, in the order that counts.
 
-    The limit on processes comes last, because inside a user namespace it counts for this sandbox alone. `syscalls` is the
-    descriptor of the filter; where two bubblewraps run it is for the inner one, because it forbids what that still has to do.
+    The limit on processes comes last, because inside a user namespace it counts for this sandbox alone. `final` is the
+    descriptor of those arguments; where two bubblewraps run they are for the inner one, because the filter on system calls
+    forbids what that still has to do.
     """
     # Bubblewrap makes files as root, and only their owner may read a secret.
     own = ["/bin/sh", "-c", f'chown {layout.uid}:{layout.uid} {SECRETS}/* && exec "$@"', "own"] if secrets else []
@@ -126,7 +137,7 @@ def inside(
     ]  # fmt: skip
     forbid = [
         str(layout.bwrap), "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--die-with-parent",
-        "--seccomp", str(syscalls), "--dev-bind", "/", "/", "--",
+        "--args", str(final), "--dev-bind", "/", "/", "--",
     ]  # fmt: skip
     bound = [str(layout.prlimit), *rlimits(limits), "--"]
     match mode:

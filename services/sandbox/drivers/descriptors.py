@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+import anyio
 
 _CHILD_PID = re.compile(rb'"child-pid":\s*(\d+)')
 
@@ -27,35 +28,40 @@ def memory_files(contents: Mapping[str, bytes]) -> Iterator[dict[str, int]]:
             os.close(descriptor)
 
 
-class InfoPipe:
-    """The pipe through which bubblewrap says which process is the first inside. Use it with `with`."""
+class Handshake:
+    """Bubblewrap says through `info` which process is the first inside, and that one, when all its mounts are made, waits at
+    `block` before it goes on to the command. Use it with `with`."""
 
     def __init__(self) -> None:
-        read, self.write = os.pipe()
-        self._read = os.fdopen(read, "rb", buffering=0)
+        self._said, self.info = os.pipe()
+        self.block, self._go = os.pipe()
+        self._open = {self._said, self.info, self.block, self._go}
 
-    def __enter__(self) -> InfoPipe:
+    def __enter__(self) -> Handshake:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close_write()
+        self._close(*self._open)
 
     async def first_process(self) -> int | None:
-        """A pidfd of that process; None when bubblewrap failed before there was one, or when it has ended already."""
-        self._close_write()
-        found = _CHILD_PID.search(await asyncio.to_thread(self._said))
-        with suppress(ProcessLookupError):
-            return os.pidfd_open(int(found[1])) if found else None
-        return None
-
-    def _said(self) -> bytes:
+        """The pid of that process, once bubblewrap was started; None when it failed before there was one."""
+        # Ours, too, would keep the pipe open.
+        self._close(self.info, self.block)
         said = b""
-        with self._read:
-            while b"}" not in said and (more := self._read.read(4096)):
-                said += more
-        return said
+        while b"}" not in said:
+            await anyio.wait_readable(self._said)
+            if not (more := os.read(self._said, 4096)):
+                break
+            said += more
+        found = _CHILD_PID.search(said)
+        return int(found[1]) if found else None
 
-    def _close_write(self) -> None:
-        if self.write >= 0:
-            os.close(self.write)
-            self.write = -1
+    def go_on(self) -> None:
+        """Lets it run the command."""
+        self._close(self._go)
+
+    def _close(self, *descriptors: int) -> None:
+        for descriptor in descriptors:
+            if descriptor in self._open:
+                self._open.remove(descriptor)
+                os.close(descriptor)

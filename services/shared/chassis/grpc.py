@@ -13,6 +13,7 @@ import grpc
 import structlog
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -74,17 +75,17 @@ class Edge(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
-        serve, method = handler.unary_unary, str(handler_call_details.method)
+        serve, parse, method = handler.unary_unary, handler.request_deserializer, str(handler_call_details.method)
         pairs = handler_call_details.invocation_metadata or ()
         metadata = {str(key): value for key, value in pairs if isinstance(value, str)}
 
-        async def wrapped(request: Any, context: Any) -> Any:
+        async def wrapped(raw: bytes, context: Any) -> Any:
             request_id = metadata.get("x-request-id", "")[:128] or uuid.uuid4().hex
             structlog.contextvars.bind_contextvars(request_id=request_id)
             parent = propagate.extract(metadata)
             with tracer.start_as_current_span(method.lstrip("/"), context=parent, kind=trace.SpanKind.SERVER):
                 try:
-                    return await serve(request, context)
+                    return await serve(_parsed(raw, parse), context)
                 except AgentFluxError as error:
                     status = self._explain(error)
                     log.warning("call failed", method=method, code=status.code.name, reason=status.reason, error=status.message)
@@ -95,9 +96,15 @@ class Edge(grpc.aio.ServerInterceptor):
                 describe({semconv.ERROR_TYPE: status.reason})
                 await context.abort_with_status(rpc_status.to_status(to_proto(status, domain=self._domain)))
 
-        return grpc.unary_unary_rpc_method_handler(
-            wrapped, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
+        # Parsed here and not by gRPC, which answers bytes that are no message with UNKNOWN and a line of Python.
+        return grpc.unary_unary_rpc_method_handler(wrapped, response_serializer=handler.response_serializer)
+
+
+def _parsed(raw: bytes, parse: Callable[[bytes], Any] | None) -> Any:
+    try:
+        return parse(raw) if parse else raw
+    except DecodeError as error:
+        raise InvalidRequest(f"the request's {len(raw)} bytes are not the message that this method takes: {error}") from None
 
 
 def to_proto(status: RpcStatus, *, domain: str) -> status_pb2.Status:

@@ -14,8 +14,9 @@ from services.shared.chassis.http import Check
 from services.shared.clients.adapters import AdapterStore, check_fit
 from services.shared.clients.engines import EngineFleet
 from services.shared.clients.releases import ReleaseWatcher
-from services.shared.contracts.adapters import NoReleases, Releases
+from services.shared.contracts.adapters import AdapterSet, NoReleases, Releases, ServedRelease
 from services.shared.contracts.base_model import base_fingerprint
+from services.shared.contracts.errors import NotFound
 from services.shared.contracts.prompts import PromptRenderer
 
 
@@ -56,14 +57,25 @@ class ServedEngines:
             adapters=lambda: dict.fromkeys(self._watcher.adapters() if self._watcher else (), prompt),
         )
         self._watcher: ReleaseWatcher | None = None
+        self._store: AdapterStore | None = None
         if settings.adapter_store is not None:
+            self._store = AdapterStore(settings.adapter_store)
             fingerprint = base_fingerprint(settings.model_dir)
-            self._watcher = ReleaseWatcher(
-                AdapterStore(settings.adapter_store),
-                warm=lambda name: self.engine.warm(name, prompt),
-                fits=partial(check_fit, base_fingerprint=fingerprint, template_hash=self.renderer.template_hash),
-            )
+            self._fits = partial(check_fit, base_fingerprint=fingerprint, template_hash=self.renderer.template_hash)
+            self._watcher = ReleaseWatcher(self._store, warm=lambda name: self.engine.warm(name, prompt), fits=self._fits)
         self.releases: Releases = self._watcher or NoReleases()
+
+    def candidate(self, selector: str) -> ServedRelease:
+        """A published selector adapter as if it had been promoted.
+
+        Raises:
+            AgentFluxError: there is no such adapter, it is broken, or it is for another base model.
+        """
+        if self._store is None:
+            raise NotFound(f"{selector!r} cannot be found: no adapter store is configured")
+        card = self._store.verify(selector)
+        self._fits(card)
+        return ServedRelease(card.toolset, 0, AdapterSet(selector=selector), {selector: card})
 
     @asynccontextmanager
     async def lifespan(self, _: object) -> AsyncIterator[None]:

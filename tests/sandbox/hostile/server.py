@@ -33,7 +33,8 @@ def send(message):
 
 
 def send_raw(data):
-    os.write(1, data)
+    while data:
+        data = data[os.write(1, data) :]
 
 
 def text(value):
@@ -61,6 +62,15 @@ def run(source, request_id):
 def discovered():
     """For the era without a handshake; None is a server that has never heard of it."""
     return None
+
+
+def greeting(version):
+    return {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "hostile", "version": "1"}}
+
+
+def page(mode):
+    extra = {"name": "surprise", "description": "New here.", "inputSchema": {"type": "object"}}
+    return {"tools": [*listed(), extra] if mode == "drift" else listed()}
 
 
 def call(name, argument, request_id):
@@ -168,17 +178,11 @@ def main(mode, source=""):
         if method == "server/discover" and (found := discovered()):
             result = found
         elif method == "initialize":
-            version = request["params"]["protocolVersion"]
-            result = {
-                "protocolVersion": version,
-                "capabilities": {"tools": {}},
-                "serverInfo": {"name": "hostile", "version": "1"},
-            }
+            result = greeting(request["params"]["protocolVersion"])
         elif method == "tools/list":
             if mode == "hang-at-list":
                 time.sleep(3600)
-            extra = {"name": "surprise", "description": "New here.", "inputSchema": {"type": "object"}}
-            result = {"tools": [*listed(), extra] if mode == "drift" else listed()}
+            result = page(mode)
         elif method == "tools/call":
             params = request["params"]
             if params["name"] == "refuse":
