@@ -22,7 +22,7 @@ from mcp import Client, StdioServerParameters
 
 from deploy.local.plan import REPOSITORY
 from deploy.local.progress import Progress
-from services.sandbox.app import create_driver
+from services.sandbox.app import create_driver, wait_without_threads
 from services.sandbox.drivers.driver import SandboxSpec
 from services.sandbox.limits import Limits
 from services.sandbox.settings import SandboxSettings
@@ -43,6 +43,7 @@ Row = dict[str, object]
 def main() -> None:
     """Measures, prints, writes."""
     progress = Progress()
+    wait_without_threads()
     with tempfile.TemporaryDirectory(prefix="agentflux-bench-") as folder:
         os.chmod(folder, 0o755)
         rows = asyncio.run(_measured(Path(folder), progress))

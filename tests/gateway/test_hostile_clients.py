@@ -117,6 +117,14 @@ async def test_what_is_no_request_is_a_clear_400(client: httpx.AsyncClient, path
     assert "detail" not in reply.json()
 
 
+@pytest.mark.parametrize("path", PATHS[:3])
+async def test_json_is_json_whatever_the_content_type_says(client: httpx.AsyncClient, path: str) -> None:
+    said = b'"input": "hi"' if path == "/v1/responses" else b'"max_tokens": 3, "messages": [{"role": "user", "content": "hi"}]'
+    for kind in ("application/x-www-form-urlencoded", "text/plain"):
+        reply = await client.post(path, content=b'{"model": "base", ' + said + b"}", headers={"content-type": kind})
+        assert reply.status_code == 200, (kind, reply.text)
+
+
 def nested(depth: int) -> str:
     return '{"type": "object", "properties": {"a": ' * depth + '{"type": "string"}' + "}}" * depth
 

@@ -69,10 +69,10 @@ def test_a_process_that_is_gone_needs_no_group_and_what_is_no_process_leaves_non
     if groups is None:
         pytest.skip("control groups are NOT tested here: none can be made")
     assert remove(groups.enclose(4194304, 1 << 20))
-    before = set(groups.parent.glob("agentflux-*"))
+    before = set(groups.parent.glob(f"agentflux-{os.getpid()}-*"))
     with pytest.raises(OSError, match="Invalid argument"):
         groups.enclose(-5, 1 << 20)
-    assert set(groups.parent.glob("agentflux-*")) <= before
+    assert set(groups.parent.glob(f"agentflux-{os.getpid()}-*")) <= before
 
 
 def test_a_command_enters_before_it_becomes_itself() -> None:

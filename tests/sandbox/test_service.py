@@ -99,6 +99,6 @@ def test_a_setting_out_of_range_is_named(tmp_path: Path) -> None:
         [sys.executable, "-m", "services.sandbox"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("the sandbox's settings cannot be used")
-    assert "max_sessions" in done.stderr
+    assert done.stderr.startswith("SandboxSettings cannot be used")
+    assert "AGENTFLUX_SANDBOX_MAX_SESSIONS" in done.stderr
     assert "Traceback" not in done.stderr

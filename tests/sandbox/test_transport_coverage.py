@@ -8,15 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 PIPE = ("services/sandbox/frames.py", "services/sandbox/transport.py")
 TESTS = ("tests/sandbox/test_frames.py", "tests/sandbox/test_transport.py")
 
 
 def test_nearly_every_branch_of_the_pipe_is_tried(tmp_path: Path) -> None:
-    pytest.importorskip("coverage", reason="the coverage of the pipe is NOT measured here: there is no package coverage")
     (tmp_path / "options").write_text(f"[run]\nbranch = True\ninclude = {','.join(PIPE)}\ndata_file = {tmp_path / 'data'}\n")
 
     def run(*command: str) -> None:

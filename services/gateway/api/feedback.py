@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
+from services.gateway.api.door import DirectRoute
 from services.gateway.records.feedback import Feedback, Judgement
-from services.shared.contracts.tools import JsonObject
+from services.gateway.wire.encoding import as_json
 
 
 def router(feedback: Feedback) -> APIRouter:
     """The route; `feedback` knows the replies."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=DirectRoute)
 
     @routes.post("/v1/feedback")
-    async def judge(judgement: Judgement) -> JsonObject:
-        return await feedback.judge(judgement)
+    async def judge(body: Judgement, _: Request) -> Response:
+        return Response(as_json(await feedback.judge(body)), media_type="application/json")
 
     return routes

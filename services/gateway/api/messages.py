@@ -9,6 +9,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.gateway.api.door import DirectRoute
 from services.gateway.api.streams import data_frame, event_stream, is_private, session_of
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.toolsets import Catalogue
@@ -27,7 +28,7 @@ PING: JsonObject = {"type": "ping"}
 
 def router(turns: Turns, catalogue: Catalogue, *, unknown_tools: UnknownTools) -> APIRouter:
     """The routes; `turns` runs them."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=DirectRoute)
 
     @routes.post(PATH)
     async def messages(body: MessagesBody, http: Request) -> Response:
@@ -44,11 +45,11 @@ def router(turns: Turns, catalogue: Catalogue, *, unknown_tools: UnknownTools) -
         return await (event_stream(turn, _frames(request, turn)) if request.stream else _whole(request, turn))
 
     @routes.post(f"{PATH}/count_tokens")
-    async def count_tokens(body: CountBody, http: Request) -> JsonObject:
+    async def count_tokens(body: CountBody, http: Request) -> Response:
         request = understood_messages(
             body, default_tools=catalogue.default_tools(body.model), session=session_of(http), unknown_tools=unknown_tools
         )
-        return {"input_tokens": await turns.count_tokens(request)}
+        return Response(as_json({"input_tokens": await turns.count_tokens(request)}), media_type="application/json")
 
     return routes
 

@@ -10,10 +10,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.api.door import DirectRoute
 from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.events import AnswerChunk, Answered, Event
@@ -64,10 +65,10 @@ class EmbeddingBody(BaseModel):
 
 def router(turns: Turns, engine: Relay, catalogue: Catalogue) -> APIRouter:
     """The routes; `turns` gives them their deadlines."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=DirectRoute)
 
     @routes.post("/v1/completions")
-    async def completions(body: CompletionBody) -> Response:
+    async def completions(body: CompletionBody, _: Request) -> Response:
         asked = _asked(body, COMPLETION_FIELDS, catalogue)
         if (texts := _texts_in(body.prompt) * (body.n or 1)) > MAX_COMPLETIONS:
             raise InvalidRequest(
@@ -81,7 +82,7 @@ def router(turns: Turns, engine: Relay, catalogue: Catalogue) -> APIRouter:
         return await event_stream(turn, _frames(turn, include_usage=include_usage))
 
     @routes.post("/v1/embeddings")
-    async def embeddings(body: EmbeddingBody) -> Response:
+    async def embeddings(body: EmbeddingBody, _: Request) -> Response:
         asked = _asked(body, EMBEDDING_FIELDS, catalogue)
         if (texts := _texts_in(body.input)) > MAX_INPUTS:
             raise InvalidRequest(f"`input` has {texts} texts; at most {MAX_INPUTS} are possible in one request", param="input")

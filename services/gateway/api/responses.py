@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from services.gateway.api.door import DirectRoute
 from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream, is_private, session_of
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.records.stored import History, Record, StoredResponses
@@ -27,9 +28,9 @@ def router(
     turns: Turns, catalogue: Catalogue, stored: StoredResponses, *, strict_fields: bool, unknown_tools: UnknownTools
 ) -> APIRouter:
     """The routes; `turns` runs them, `stored` keeps what they gave."""
-    routes = APIRouter()
+    routes, creating = APIRouter(), APIRouter(route_class=DirectRoute)
 
-    @routes.post("/v1/responses")
+    @creating.post("/v1/responses")
     async def create(body: ResponsesBody, http: Request) -> Response:
         caller = caller_of(http)
         previous, wanted = body.previous_response_id, references(body.input)
@@ -70,6 +71,7 @@ def router(
         record = await stored.get(caller_of(http), response_id)
         return _json(_page(record.input, after=after, limit=limit, order=order))
 
+    routes.include_router(creating)
     return routes
 
 
