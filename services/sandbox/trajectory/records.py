@@ -78,9 +78,6 @@ def start_row(asked: Asked, *, with_text: bool) -> JsonObject:
         "toolset_digest": asked.toolset_digest,
         "tool_digest": asked.tool_digest,
         "arguments": _arguments(asked, scrub, with_text=with_text),
-        "driver": asked.driver,
-        "enforced": asked.enforced,
-        "not_enforced": asked.not_enforced,
         "trace_id": asked.trace_id,
     }
 
@@ -97,7 +94,6 @@ def end_row(asked: Asked, started: int, said: Finished | Failed, *, total_s: flo
         usage |= {"cold_start": said.cold_start, "truncated": said.truncated}
     row = {
         **_end(started, identity(asked, scrub), outcome, code, reason),
-        "driver": asked.driver,
         "usage": usage,
     }
     if with_text:
@@ -111,7 +107,7 @@ def aborted_row(started: int, call: JsonObject) -> JsonObject:
 
 
 def identity(asked: Asked, scrub: Scrubber) -> JsonObject:
-    """Which call it is."""
+    """Which call it is, and what it runs under: all that each of its records has."""
     names = {
         "call_id": asked.call_id,
         "trajectory_id": asked.trajectory_id,
@@ -119,7 +115,8 @@ def identity(asked: Asked, scrub: Scrubber) -> JsonObject:
         "toolset": asked.toolset,
         "tool": asked.tool,
     }
-    return {key: scrub(cleaned(value))[:MAX_NAME] for key, value in names.items()}
+    under: JsonObject = {"driver": asked.driver, "enforced": list(asked.enforced), "not_enforced": list(asked.not_enforced)}
+    return {key: scrub(cleaned(value))[:MAX_NAME] for key, value in names.items()} | under
 
 
 def now() -> str:

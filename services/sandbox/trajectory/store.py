@@ -23,7 +23,7 @@ from services.shared.contracts.tools import JsonObject
 PATTERN = "calls-*.jsonl"
 # An idle file is followed by a new one after this, so that old records leave with it. Seconds.
 MAX_FILE_AGE_S = 86400.0
-IDENTITY = ("call_id", "trajectory_id", "tenant", "toolset", "tool")
+IDENTITY = ("call_id", "trajectory_id", "tenant", "toolset", "tool", "driver", "enforced", "not_enforced")
 
 
 class TrajectoryFiles:

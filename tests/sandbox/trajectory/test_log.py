@@ -39,7 +39,7 @@ def test_a_call_is_a_start_and_an_end(make_log: MakeLog, tmp_path: Path) -> None
     assert (opened["event"], start["event"], end["event"]) == ("open", "start", "end")
     assert start["call_id"] == end["call_id"] == "call-1"
     assert (start["trajectory_id"], start["tenant"], start["toolset"], start["tool"]) == ("session-1", "acme", "files", "read")
-    assert start["enforced"] == ["no network"]
+    assert start["enforced"] == end["enforced"] == ["no network"]
     assert start["driver"] == end["driver"] == "bwrap (nested)"
     assert (end["started"], end["outcome"], end["code"], end["reason"]) == (start["seq"], "ok", "OK", "")
     assert end["usage"]["output_bytes"] == 5
