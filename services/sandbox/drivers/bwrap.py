@@ -25,7 +25,7 @@ from services.sandbox.drivers.driver import Capabilities, SandboxSpec
 from services.sandbox.drivers.orphans import end_orphans
 from services.sandbox.drivers.programs import Programs, files_outside, find_bwrap, find_program, top_directories
 from services.sandbox.drivers.proxy import EgressProxy
-from services.sandbox.drivers.spec import impossible, relayed
+from services.sandbox.drivers.spec import refusal, relayed
 from services.sandbox.errors import SandboxUnusable, ToolsetNotReady
 from services.sandbox.limits import Limits
 
@@ -97,11 +97,7 @@ class BwrapDriver:
 
     def refuses(self, spec: SandboxSpec) -> str | None:
         """Names a field that cannot be enforced; all of them can be here, if they make sense at all."""
-        if problem := impossible(spec):
-            return f"the driver bwrap cannot do what the toolset asks; {problem}"
-        if spec.network and self._programs.relay_python() is None:
-            return "the driver bwrap cannot enforce network here: its relay needs a python3 below /usr, and there is none"
-        return None
+        return refusal("bwrap", spec, self._programs.relay_python())
 
     async def start(self, spec: SandboxSpec) -> Child:
         """Starts `spec.command` isolated; there is no other way to start it."""

@@ -61,6 +61,15 @@ def impossible(spec: SandboxSpec) -> str | None:
     return _bad_environment("environment", spec.environment) or _bad_environment("secret_environment", spec.secret_environment)
 
 
+def refusal(driver: str, spec: SandboxSpec, relay_python: Path | None) -> str | None:
+    """What a driver that can do everything still refuses: what makes no sense, and a network without its relay's Python."""
+    if problem := impossible(spec):
+        return f"the driver {driver} cannot do what the toolset asks; {problem}"
+    if spec.network and relay_python is None:
+        return f"the driver {driver} cannot enforce network here: its relay needs a python3 below /usr, and there is none"
+    return None
+
+
 def _bad_environment(field: str, variables: Mapping[str, str]) -> str | None:
     for name, value in variables.items():
         if not name or "=" in name or "\0" in name or "\0" in value:

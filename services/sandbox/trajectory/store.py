@@ -17,6 +17,7 @@ from pathlib import Path
 
 from services.sandbox.trajectory import chain
 from services.sandbox.trajectory.records import aborted_row, now
+from services.shared.chassis.files import append_whole
 from services.shared.contracts.errors import Unavailable
 from services.shared.contracts.tools import JsonObject
 
@@ -109,14 +110,7 @@ class TrajectoryFiles:
         assert self._file is not None
         number = self._sequence + 1
         line, digest = chain.sealed({"seq": number, **row}, self._previous)
-        try:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-        except OSError:
-            # Half a line would spoil the next one.
-            os.ftruncate(self._file, self._bytes)
-            raise
+        append_whole(self._file, line, size=self._bytes)
         self._bytes += len(line)
         self._sequence, self._previous = number, digest
         self._count({"seq": number, **row})

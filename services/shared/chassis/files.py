@@ -31,6 +31,21 @@ def write_durably(path: Path, content: Iterable[bytes]) -> None:
         os.fsync(file.fileno())
 
 
+def append_whole(descriptor: int, data: bytes, *, size: int) -> None:
+    """All of `data` at the end of a file that has `size` bytes, or none of it: half a line would spoil the next one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
 def chunks_of(path: Path) -> Iterator[bytes]:
     """The content of a file, one MiB at a time."""
     with path.open("rb") as file:

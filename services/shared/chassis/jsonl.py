@@ -16,6 +16,8 @@ from typing import Any
 
 import structlog
 
+from services.shared.chassis.files import append_whole
+
 log = structlog.get_logger()
 
 Row = Callable[[], Any]
@@ -94,14 +96,7 @@ class JsonLines:
             self._end_file()
         if self._file is None:
             self._file, self._bytes = self._new_file(), 0
-        try:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[os.write(self._file, rest) :]
-        except OSError:
-            # Half a line would spoil the next one.
-            os.ftruncate(self._file, self._bytes)
-            raise
+        append_whole(self._file, line, size=self._bytes)
         self._bytes += len(line)
 
     def _new_file(self) -> int:
