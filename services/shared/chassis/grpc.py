@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,6 +27,10 @@ from services.shared.contracts import semconv
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, InvalidRequest, NotFound, Unavailable
 
 log = structlog.get_logger()
+
+# At debug level gRPC's destructor of a server that never started logs the dying server itself. Whoever keeps that record
+# (pytest, an error reporter) frees its memory a second time later, when it is somebody else's.
+logging.getLogger("grpc._cython.cygrpc").setLevel(logging.INFO)
 
 # Room beside the payload for names, timings and details of errors.
 HEADROOM_BYTES = 64 * 1024
