@@ -5,6 +5,9 @@ Q ?= Read the file README.txt
 TOOLSET ?= filesystem
 PROFILE ?= small
 STORE ?= .run/adapters
+# A question may hold quotes, so it travels in the environment, as it is.
+export Q
+if_installed = if [ -x $(PYTHON_IN_VENV) ]; then $(PYTHON_IN_VENV) -m deploy.local $(1); else echo "nothing is installed, so nothing is running"; fi
 
 .PHONY: help setup toolsets dev up down status ask train check test bench bench-engine bench-gateway bench-sandbox fuzz-sandbox proto chart lock clean images compose-proof
 
@@ -24,13 +27,13 @@ up: setup ## Start everything on this machine and send a first request
 	@$(PYTHON_IN_VENV) -m deploy.local up
 
 down: ## Stop what `make up` started
-	@[ -x $(PYTHON_IN_VENV) ] && $(PYTHON_IN_VENV) -m deploy.local down || echo "nothing is installed, so nothing is running"
+	@$(call if_installed,down)
 
 status: ## Show the processes, their memory, and what is not ready
-	@$(PYTHON_IN_VENV) -m deploy.local status
+	@$(call if_installed,status)
 
 ask: ## Let a small agent answer a question: make ask Q="Read the file README.txt"
-	@$(PYTHON_IN_VENV) -m deploy.local ask "$(Q)"
+	@$(call if_installed,ask "$$Q")
 
 train: setup ## Train adapters for a toolset, and publish them if they are better: TOOLSET=filesystem PROFILE=small
 	@$(PYTHON_IN_VENV) -m trainer --toolset $(TOOLSET) --profile $(PROFILE) --store $(STORE)
@@ -78,4 +81,5 @@ compose-proof: dev ## Run the deployment in containers: build, up, a call, an ad
 	$(PYTHON_IN_VENV) -m deploy.compose.prove $(ARGS)
 
 clean: down ## Remove everything that was made here
+	@[ ! -d .run ] || chmod -R u+w .run  # published adapters are read-only
 	rm -rf .run .venv build deploy/toolsets/*/node_modules deploy/toolsets/*/site-packages

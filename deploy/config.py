@@ -40,9 +40,8 @@ SERVICES: dict[str, type[BaseSettings]] = {
     "sandbox": SandboxSettings,
     "engine": EngineSettings,
 }
-EVERYTHING: dict[str, type[BaseSettings]] = {
-    **SERVICES, "the trainer's teacher": TeacherSettings, "`make up`": LocalSettings,
-}  # fmt: skip
+LOCAL = "`make up`"
+EVERYTHING: dict[str, type[BaseSettings]] = {**SERVICES, "the trainer's teacher": TeacherSettings, LOCAL: LocalSettings}
 
 PAGE = """# Configuration
 
@@ -64,13 +63,15 @@ def check(wanted: list[str]) -> list[str]:
     problems = list(_strangers(ours, known))
     for name, settings in EVERYTHING.items():
         if name in wanted or (not wanted and _is_configured(settings, ours)):
-            problems += problems_of(settings, ours) or list(_missing_files(settings()))
+            # Its prefix is the beginning of all others'; what is nobody's is found above.
+            names = {} if settings is LocalSettings else ours
+            problems += problems_of(settings, names) or list(_missing_files(settings()))
     return problems
 
 
 def _is_configured(settings: type[BaseSettings], environment: Mapping[str, str]) -> bool:
     if settings is LocalSettings:
-        return False
+        return True
     prefix = str(settings.model_config.get("env_prefix"))
     return any(name.startswith(prefix) and value for name, value in environment.items())
 
@@ -141,7 +142,10 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(options.services) - set(SERVICES):
         parser.error(f"there is no service {sorted(unknown)[0]!r}; there are {', '.join(SERVICES)}")
     if options.env_file:
-        os.environ.update(_read(options.env_file))
+        try:
+            os.environ.update(_read(options.env_file))
+        except (OSError, UnicodeDecodeError) as error:
+            parser.error(f"--env-file {options.env_file} cannot be read: {error}")
     problems = check(options.services)
     print("\n".join(problems) or "the settings can be used")
     return 1 if problems else 0

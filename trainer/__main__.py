@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,37 +17,27 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from prometheus_client import start_http_server
 from tokenizers import Tokenizer
 
+from services.shared.clients.adapters import AdapterStore
 from services.shared.contracts.errors import AgentFluxError
-from trainer.pipeline import Bar, Plan, Tick, run
+from trainer.metrics import TrainMetrics, recorded
+from trainer.pipeline import Plan, run
 from trainer.profiles import PROFILES
+from trainer.progress import progress
 from trainer.publish import GateRefused
 from trainer.queries import pinned_tools
 from trainer.teacher_client import TeacherDown
 from trainer.training import TrainingFailed
 
 
-@contextmanager
-def progress() -> Iterator[Bar]:
-    """`with bar("name") as tick: tick(done, total)`: one line per step, with the time it will still take."""
-    columns = (
-        TextColumn("{task.description:>28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-
-        @contextmanager
-        def bar(name: str) -> Iterator[Tick]:
-            task = shown.add_task(name, total=None)
-            yield lambda done, total: shown.update(task, completed=done, total=total)
-
-        yield bar
+def address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` as a pair."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9036")
+    return host.strip("[]"), int(port)
 
 
 def make_plan(args: argparse.Namespace) -> Plan:
@@ -99,12 +88,19 @@ def main() -> int:
     parser.add_argument("--alora", action="store_true", help="train activated LoRA, which acts from the generation prompt on")
     parser.add_argument("--joint", action="store_true", help="train one adapter for everything")
     parser.add_argument("--force", action="store_true", help="publish even what is not better; the card says so")
+    parser.add_argument("--metrics", type=address, help="HOST:PORT where Prometheus may look while it trains; off by default")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    # So that a training that its platform ends says so in the store.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         plan = make_plan(args)
-        with progress() as bar:
-            told = run(plan, args.store, bar, force=args.force)
+        metrics = TrainMetrics(plan.toolset)
+        if args.metrics:
+            host, port = args.metrics
+            start_http_server(port, addr=host, registry=metrics.registry)
+        with progress() as bar, recorded(AdapterStore(args.store), plan.toolset):
+            told = run(plan, args.store, metrics.watched(bar), metrics, force=args.force)
     except (GateRefused, TrainingFailed, TeacherDown, AgentFluxError, LookupError, RuntimeError, OSError) as error:
         print(f"trainer: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

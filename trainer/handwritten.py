@@ -1,12 +1,13 @@
 """A second evaluation, on requests written by hand: what the adapters that a store serves make of everyday language.
 
-    python -m trainer.handwritten --toolset filesystem --store .run/adapters
+    python -m trainer.handwritten --toolset filesystem --store .run/adapters --requests everyday
 
 The held-out grammar of a toolset shuns every verb that training has, so it asks for the hardest generalisation. The requests in
-trainer/heldout/<toolset>_everyday.jsonl shun none: they are single sentences, each written for itself, as people write. Those
+trainer/heldout/<toolset>_everyday.jsonl shun none: they are single sentences, each written for itself, as people write; in
+<toolset>_documents.jsonl what is read is as long as real documents are, and some of it gives orders that nobody may obey. Those
 that resemble a training question (`--train` names the rows, such as build/train/filesystem/small-…/train.jsonl) are left out
 and counted. The base model beside them has the tools' schemas in its prompt, as it is served without adapters. Executes the
-gold plans on the real server, prints a table and writes it to build/train/<toolset>/everyday.json.
+gold plans on the real server, prints a table and writes it to build/train/<toolset>/<requests>.json.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from pathlib import Path
 from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.prompts import answer_label
 from services.shared.contracts.tools import sha256_of
-from trainer.__main__ import make_plan, progress
+from trainer.__main__ import make_plan
 from trainer.dataset import asked
 from trainer.episodes import read_rows, write_rows
 from trainer.figures import figures
-from trainer.pipeline import Bar, Plan, decisions_of, outcomes_on
+from trainer.pipeline import Plan, decisions_of, outcomes_on
+from trainer.progress import Bar, progress
 from trainer.publish import Origin, serving
 from trainer.report import table
 from trainer.similarity import clusters
@@ -33,15 +35,16 @@ from trainer.training import load_base
 from trainer.trajectories import Trajectory, write_trajectories
 
 HERE = Path(__file__).parent / "heldout"
+REQUESTS = ("everyday", "documents")
 
 
-def run(plan: Plan, store: Path, train: Path | None, bar: Bar) -> str:
-    """The figures, as a table.
+def run(plan: Plan, requests: str, store: Path, train: Path | None, bar: Bar) -> str:
+    """The figures on one of REQUESTS, as a table.
 
     Raises:
         LookupError: the toolset has no such requests, or the store serves nothing that fits.
     """
-    source = HERE / f"{plan.toolset}_everyday.jsonl"
+    source = HERE / f"{plan.toolset}_{requests}.jsonl"
     if not source.exists():
         raise LookupError(f"there is no {source}; write one, a trainer.episodes.Episode per line")
     origin = Origin(plan.toolset, plan.tools, plan.model_dir, plan.profile.prompt_profile, plan.seed)
@@ -49,7 +52,7 @@ def run(plan: Plan, store: Path, train: Path | None, bar: Bar) -> str:
     if known is None:
         raise LookupError(f"{store} serves no adapters of {plan.toolset} that fit this base model, template and toolset")
     rows = plan.work / "trajectories.jsonl"
-    with bar("everyday requests on the server") as tick:
+    with bar(f"{requests} requests on the server") as tick:
         asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, {source: rows}, tick))
     fresh, known_already = unlike(list(read_rows(rows, Trajectory)), list(read_rows(train, Trajectory)) if train else [])
     write_rows(rows, fresh)
@@ -62,7 +65,7 @@ def run(plan: Plan, store: Path, train: Path | None, bar: Bar) -> str:
     before = outcomes_on(alone, base, [], None, found, f"base_{identity}", bar)
     numbers = figures(after, before, answer_label(plan.tools), tools=[tool.name for tool in plan.tools])
     numbers |= {"conversations": len(fresh), "left_out": known_already}
-    (plan.work.parent / "everyday.json").write_text(json.dumps(numbers, indent=2) + "\n")
+    (plan.work.parent / f"{requests}.json").write_text(json.dumps(numbers, indent=2) + "\n")
     return f"{len(fresh)} conversations; {known_already} left out because training has nearly the same.\n{table(numbers)}"
 
 
@@ -79,6 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.handwritten", description=__doc__)
     parser.add_argument("--toolset", required=True)
     parser.add_argument("--store", type=Path, required=True, help="the adapter store whose release is asked")
+    parser.add_argument("--requests", choices=REQUESTS, default=REQUESTS[0], help="which of the sets by hand")
     parser.add_argument("--train", type=Path, help="the rows it was trained on")
     parser.add_argument("--model", type=Path, default=Path(".run/models/smollm2-135m-instruct"))
     parser.add_argument("--toolsets-dir", type=Path, default=Path("deploy/toolsets"))
@@ -87,10 +91,10 @@ def main() -> int:
     fields = {"profile": "small", "seed": 0, "episodes": 0, "evaluated": 0, "alora": False, "joint": False, "teacher": False}
     try:
         plan = make_plan(argparse.Namespace(**vars(args), **fields))
-        plan = replace(plan, work=args.work / args.toolset / "everyday")
+        plan = replace(plan, work=args.work / args.toolset / args.requests)
         plan.work.mkdir(parents=True, exist_ok=True)
         with progress() as bar:
-            print(run(plan, args.store, args.train, bar))
+            print(run(plan, args.requests, args.store, args.train, bar))
     except (AgentFluxError, LookupError, RuntimeError, OSError) as error:
         print(f"trainer: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

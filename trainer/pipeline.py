@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from trainer.dataset import REPORT, write_dataset
 from trainer.episodes import read_rows, write_rows
 from trainer.evaluate import Prompts, select_all, write_all
 from trainer.figures import Outcome, figures, read_outcomes
+from trainer.metrics import TrainMetrics
 from trainer.profiles import Profile
+from trainer.progress import Bar, Tick
 from trainer.publish import Origin, Trained, publish, roles_of, serving, verdict
 from trainer.queries import EPISODES, HELDOUT, write_queries
 from trainer.report import TOO_LONG, table, write_report
@@ -31,10 +32,6 @@ from trainer.training import Job, load_base, train, wearing
 from trainer.trajectories import TRAJECTORIES, Trajectory, write_trajectories
 
 HELDOUT_TRAJECTORIES = "heldout_trajectories.jsonl"
-
-Tick = Callable[[int, int], None]
-# Shows a step by name; the step tells how far it is.
-Bar = Callable[[str], AbstractContextManager[Tick]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Plan:
         return Prompts.load(self.model_dir, self.tools, self.profile.prompt_profile, self.activation)
 
 
-def run(plan: Plan, store: Path, bar: Bar, *, force: bool) -> str:
+def run(plan: Plan, store: Path, bar: Bar, metrics: TrainMetrics, *, force: bool) -> str:
     """The whole pipeline; the figures, and what serves now.
 
     Raises:
@@ -70,12 +67,15 @@ def run(plan: Plan, store: Path, bar: Bar, *, force: bool) -> str:
     """
     plan.work.mkdir(parents=True, exist_ok=True)
     prepare(plan, bar)
-    base = load_base(plan.model_dir, "cuda" if torch.cuda.is_available() else "cpu")
-    trained = train_all(plan, base, bar)
+    metrics.kept(json.loads((plan.work / REPORT).read_text()))
+    with bar("load"):
+        base = load_base(plan.model_dir, "cuda" if torch.cuda.is_available() else "cpu")
+    trained = train_all(plan, base, bar, metrics)
     note = f"python -m trainer --seed {plan.seed}"
     origin = Origin(plan.toolset, plan.tools, plan.model_dir, plan.profile.prompt_profile, plan.seed, activation=plan.activation)
     numbers = evaluate(plan, base, trained, origin, store, bar)
-    release = publish(trained, origin, numbers, store, force=force, note=note)
+    with bar("publish"):
+        release = publish(trained, origin, numbers, store, force=force, note=note)
     return f"{table(numbers)}\nrelease {release.number} of {plan.toolset}: {', '.join(release.adapters.names)}\n"
 
 
@@ -83,7 +83,7 @@ def prepare(plan: Plan, bar: Bar) -> None:
     """Steps 1 to 3, up to train.jsonl."""
     work = plan.work
     if not (work / HELDOUT).exists():
-        with timed(work, "queries"):
+        with timed(work, "queries"), bar("queries"):
             counts = {"count": 0 if plan.teacher else plan.profile.episodes, "heldout": plan.profile.heldout}
             write_queries(plan.toolset, work, **counts, seed=plan.seed, tools=plan.tools)
     if plan.teacher and not (work / TRAJECTORIES).exists():
@@ -96,7 +96,7 @@ def prepare(plan: Plan, bar: Bar) -> None:
             sources = {work / source: work / target for source, target in files.items()}
             asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, sources, tick))
     if not (work / REPORT).exists():
-        with timed(work, "dataset"):
+        with timed(work, "dataset"), bar("dataset"):
             write_dataset(work / TRAJECTORIES, work / HELDOUT_TRAJECTORIES, work, seed=plan.seed)
 
 
@@ -135,14 +135,16 @@ def decisions_of(path: Path, tools: Sequence[Tool], count: int | None = None) ->
     return [found for row in rows for found in decisions(row.id, row.kind, row.messages, tools, row.failed)]
 
 
-def train_all(plan: Plan, base: Any, bar: Bar) -> list[Trained]:
+def train_all(plan: Plan, base: Any, bar: Bar, metrics: TrainMetrics) -> list[Trained]:
     """Step 4: every adapter over the one base."""
-    trained = []
-    for job in jobs(plan):
+    trained, found = [], jobs(plan)
+    metrics.rows({job.alias: len(job.rows) for job in found}, json.loads((plan.work / TOO_LONG).read_text()))
+    for job in found:
         with timed(plan.work, f"train {job.alias}") as timing, bar(f"train {job.alias}") as tick:
 
-            def shown(step: int, steps: int, _: float, tick: Tick = tick) -> None:
+            def shown(step: int, steps: int, loss: float, tokens: int, tick: Tick = tick, alias: str = job.alias) -> None:
                 tick(step, steps)
+                metrics.batch(alias, tokens, loss)
 
             folder = train(base, job, plan.profile, plan.work, seed=plan.seed, activation=plan.activation, tick=shown)
             timing.tokens = sum(len(row.ids) for row in job.rows) * plan.profile.epochs

@@ -52,7 +52,7 @@ PROFILES = {
         epochs=1,
         batch_rows=24,
         batch_tokens=5000,
-        max_tokens=340,
+        max_tokens=640,
     ),
     # As published for Qwen2.5-7B (arXiv 2510.00229 and its reference implementation).
     "paper": Profile(

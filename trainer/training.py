@@ -28,7 +28,8 @@ from trainer.profiles import Profile
 from trainer.rows import TrainRow
 from trainer.timings import CURVE
 
-Tick = Callable[[int, int, float], None]
+# Step, steps, the mean loss per target, and the tokens of the batch.
+Tick = Callable[[int, int, float, int], None]
 
 
 class TrainingFailed(Exception):
@@ -64,7 +65,7 @@ def train(
     *,
     seed: int,
     activation: Sequence[int] | None = None,
-    tick: Tick = lambda step, steps, loss: None,
+    tick: Tick = lambda step, steps, loss, tokens: None,
 ) -> Path:
     """Trains `job` and gives the folder with PEFT's two files; at once when it is there already.
 
@@ -84,10 +85,11 @@ def train(
         run.resume()
         with (out / f"{job.alias}.{CURVE}").open("a") as curve:
             while run.step < len(run.plan):
+                tokens = sum(len(job.rows[index].ids) for index in run.plan[run.step])
                 loss = run.advance(activation)
                 curve.write(json.dumps({"step": run.step, "loss": round(loss, 5)}) + "\n")
                 curve.flush()
-                tick(run.step, len(run.plan), loss)
+                tick(run.step, len(run.plan), loss, tokens)
                 if run.step % profile.checkpoint_steps == 0:
                     run.save()
         _write_adapter(model, done)

@@ -64,7 +64,43 @@ BOARD = Board(
                 ],
             ),
         ],
-        "Trainer: what it published": [
+        "Trainer: while it trains": [
+            Panel(
+                "Step", "The step that each training is in. This row is empty while nothing trains.", "short",
+                [("max by (toolset, step) (agentflux_train_step) == 1", "{{toolset}} {{step}}")],
+            ),
+            Panel(
+                "Time left in the step", "At its pace so far; nothing where the step cannot tell.", "s",
+                [("max(agentflux_train_step_remaining_seconds)", "left")],
+            ),
+            Panel("Loss", "Mean per target of the last batch, in nats.", "short", [("agentflux_train_loss_nats", "{{adapter}}")]),
+            Panel("Tokens", "Trained on per second.", "short", [rates("agentflux_train_tokens_total", "adapter")]),
+            Panel(
+                "Rows", "That adapters learn from, and what was dropped: trajectories by rule, rows too long by role.", "short",
+                [
+                    ("max by (adapter) (agentflux_train_rows)", "{{adapter}}"),
+                    ("max by (rule) (agentflux_train_dropped_trajectories)", "dropped: {{rule}}"),
+                    ("max by (role) (agentflux_train_too_long_rows)", "too long: {{role}}"),
+                ],
+            ),
+            Panel(
+                "Memory", "Of the training's process, and of the GPU.", "bytes",
+                [
+                    ("max(process_resident_memory_bytes and on (instance) agentflux_train_gpu_memory_bytes)", "process"),
+                    ("max(agentflux_train_gpu_memory_bytes)", "GPU"),
+                ],
+            ),
+        ],
+        "Trainer: how it ended, and what it published": [
+            Panel(
+                "Trainings", "Since the last start, publish, refusal by the gate, and failure, by toolset.", "s",
+                [
+                    (
+                        "time() - max by (toolset, event) (agentflux_train_last_timestamp_seconds > 0)",
+                        "{{toolset}} {{event}}",
+                    )
+                ],
+            ),
             Panel(
                 "Release", "Number of the release that serves, by toolset.", "short",
                 [("max by (toolset) (agentflux_release)", "{{toolset}}")],

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+from deploy.config import LOCAL, check
 from deploy.local.ask import ask
 from deploy.local.faults import Fault
 from deploy.local.plan import LocalSettings, plan
@@ -29,8 +30,9 @@ def main() -> None:
     commands.add_parser("ask").add_argument("question")
     commands.add_parser("supervise").add_argument("--valkey", type=Path)
     arguments = parser.parse_args()
-    settings, progress = LocalSettings(), Progress()
+    progress = Progress()
     try:
+        settings = _settings()
         match arguments.command:
             case "up":
                 _up(settings, progress)
@@ -44,18 +46,32 @@ def main() -> None:
                 _supervise(settings, arguments.valkey)
     except Fault as fault:
         raise SystemExit(f"\nagentflux: {fault}") from None
+    except OSError as error:
+        raise SystemExit(f"\nagentflux: {error}") from None
+
+
+def _settings() -> LocalSettings:
+    if problems := check([LOCAL]):
+        raise Fault("; ".join(problems).removesuffix("?"), "mend these variables; deploy/CONFIGURATION.md has them all")
+    return LocalSettings()
 
 
 def _up(settings: LocalSettings, progress: Progress) -> None:
     fresh = up(settings, progress)
     progress.say("every service is ready" + ("; sending a first request" if fresh else ""))
-    asyncio.run(ask(settings, progress, FIRST_QUESTION, max_steps=1))
+    if refused := asyncio.run(ask(settings, progress, FIRST_QUESTION, max_steps=1)):
+        raise Fault(
+            f"everything runs, but the first call of a tool was refused: {refused[0]}",
+            f"mend that ({settings.run_dir}/logs/sandbox.log), then `make up` again; `make down` stops what runs",
+        )
     url = f"http://127.0.0.1:{settings.port('gateway')}/v1"
+    key = ' -H "authorization: Bearer $AGENTFLUX_API_KEY"' if settings.api_key else ""
+    whose = "the key of AGENTFLUX_API_KEY" if key else "any API key"
     body = json.dumps({"model": "filesystem", "messages": [{"role": "user", "content": FIRST_QUESTION}]})
     progress.show(
         f"\nready in {progress.elapsed_s:.0f} s\n"
-        f"base URL   {url}   (any API key; models: {settings.base_model}, filesystem)\n"
-        f"try        curl {url}/chat/completions -H 'content-type: application/json' -d '{body}'\n"
+        f"base URL   {url}   ({whose}; models: {settings.base_model}, filesystem)\n"
+        f"try        curl {url}/chat/completions{key} -H 'content-type: application/json' -d '{body}'\n"
         f'ask        make ask Q="{FIRST_QUESTION}"\n'
         f"workspace  {settings.workspace_dir}\n"
         f"logs       {settings.run_dir}/logs\n"

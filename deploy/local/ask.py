@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from openai import APIError, AsyncOpenAI
+from openai import APIError, AsyncOpenAI, AuthenticationError, PermissionDeniedError
 
 from deploy.local.faults import Fault
 from deploy.local.plan import LocalSettings
@@ -21,14 +21,16 @@ MAX_TOKENS = 256
 CALL_TIMEOUT_S = 30.0
 
 
-async def ask(settings: LocalSettings, progress: Progress, question: str, *, max_steps: int = MAX_STEPS) -> None:
-    """Prints every step of the way from the question to the model's answer.
+async def ask(settings: LocalSettings, progress: Progress, question: str, *, max_steps: int = MAX_STEPS) -> list[str]:
+    """Prints every step of the way from the question to the model's answer; returns what the sandbox refused, and why.
 
     Raises:
         Fault: the deployment is not running, or a request failed.
     """
-    client = AsyncOpenAI(base_url=f"http://127.0.0.1:{settings.port('gateway')}/v1", api_key="local", max_retries=1)
+    key = settings.api_key.get_secret_value() if settings.api_key else "any"
+    client = AsyncOpenAI(base_url=f"http://127.0.0.1:{settings.port('gateway')}/v1", api_key=key, max_retries=1)
     sandbox = SandboxClient(f"127.0.0.1:{settings.port('sandbox')}")
+    refused: list[str] = []
     try:
         tools: list[Any] = [tool.openai() for tool in await sandbox.list_tools(TOOLSET)]
         messages: list[Any] = [{"role": "user", "content": question}]
@@ -45,19 +47,27 @@ async def ask(settings: LocalSettings, progress: Progress, question: str, *, max
                 progress.show(f"\nstep {step + 1}     {_told(json.loads(vote))}  ({time.monotonic() - started:.1f} s)")
             if not message.tool_calls:
                 progress.show(f"answer     {message.content}")
-                return
+                return refused
             if reply.choices[0].finish_reason == "length":
                 progress.show(f"stopped    the model did not finish its call within {MAX_TOKENS} tokens")
-                return
+                return refused
             messages.append(message.model_dump(exclude_none=True))
             for call in message.tool_calls:
-                result = await _run(sandbox, progress, call)
+                try:
+                    result = await _run(sandbox, progress, call)
+                except AgentFluxError as error:
+                    # What the tool cannot do is the model's to know; it may do something else.
+                    progress.show(f"refused    {error.message}")
+                    refused.append(error.message)
+                    result = f"Error: {error.message}"
                 messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
         progress.show(f"\nstopped after {max_steps} tool calls (an agent sets its own limit)" if max_steps > 1 else "")
+        return refused
+    except (AuthenticationError, PermissionDeniedError) as error:
+        raise Fault(f"the gateway refused: {error}", "set AGENTFLUX_API_KEY to a key that it knows") from error
     except APIError as error:
-        raise Fault(
-            f"the gateway refused or failed: {error}", "read .run/logs, or run `make up` if nothing is running"
-        ) from error
+        next_step = f"read {settings.run_dir}/logs, or run `make up` if nothing is running"
+        raise Fault(f"the gateway refused or failed: {error}", next_step) from error
     except AgentFluxError as error:
         raise Fault(error.message, "run `make up` if nothing is running") from error
     finally:
@@ -70,12 +80,7 @@ async def _run(sandbox: SandboxClient, progress: Progress, call: Any) -> str:
     spec = ToolCallSpec(
         toolset=TOOLSET, tool=call.function.name, arguments=call.function.arguments, session_id="ask", call_id=call.id
     )
-    try:
-        result = await sandbox.call_tool(spec, timeout_s=CALL_TIMEOUT_S)
-    except AgentFluxError as error:
-        # What the tool cannot do is the model's to know; it may do something else.
-        progress.show(f"refused    {error.message}")
-        return f"Error: {error.message}"
+    result = await sandbox.call_tool(spec, timeout_s=CALL_TIMEOUT_S)
     text: str = result.text
     shown = text if len(text) <= 1200 else f"{text[:1200]} … ({len(text)} characters)"
     progress.show(f"{'result' if result.outcome == 'ok' else 'tool error':10} {shown}")

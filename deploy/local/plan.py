@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,6 +47,9 @@ class LocalSettings(BaseSettings):
 
     redis_url: str | None = Field(default=None, validation_alias="REDIS_URL")
     """A Redis or Valkey to use; None starts one that forgets everything when it stops."""
+
+    api_key: SecretStr | None = None
+    """The key that `make up` and `make ask` send, where the gateway has keys."""
 
     ready_timeout_s: float = Field(default=300.0, gt=0)
     """Seconds until every service has to be ready."""

@@ -17,6 +17,7 @@ from deploy.local.faults import Fault
 from deploy.local.plan import REPOSITORY
 
 MIN_NODE = 20
+MIN_FREE_MIB = 500
 SERVER = REPOSITORY / "deploy" / "toolsets" / "filesystem" / "node_modules" / "@modelcontextprotocol" / "server-filesystem"
 
 
@@ -73,8 +74,8 @@ def check_sandbox(bwrap: Path) -> None:
         )
 
 
-def check_ports(ports: Mapping[str, int]) -> None:
-    """Every port is free on the loopback address."""
+def check_ports(ports: Mapping[str, int], *, offset: int = 0) -> None:
+    """Every port is free on the loopback address; `offset` is the AGENTFLUX_PORT_OFFSET that is in them."""
     for name, port in ports.items():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -83,8 +84,19 @@ def check_ports(ports: Mapping[str, int]) -> None:
             except OSError as error:
                 raise Fault(
                     f"port {port} for the {name} is taken{_owner(port)} ({error.strerror})",
-                    "stop that process, or set AGENTFLUX_PORT_OFFSET=100 to use other ports",
+                    f"stop that process, or set AGENTFLUX_PORT_OFFSET={offset + 100} to use other ports",
                 ) from error
+
+
+def check_space(folder: Path, needed_mib: int = MIN_FREE_MIB) -> None:
+    """There is room for what is made in `folder`, which may not be there yet."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free_mib = shutil.disk_usage(there).free // 2**20
+    if free_mib < needed_mib:
+        raise Fault(
+            f"{folder} has {free_mib} MiB free; the base model, adapters and logs need {needed_mib}",
+            "make room there, or set AGENTFLUX_RUN_DIR to a folder elsewhere",
+        )
 
 
 def find_valkey(path: str | None = None) -> Path:

@@ -108,7 +108,8 @@ class Supervisor:
             child.pid = None
             self._write_state()
             pause = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (child.exits - 1))
-            print(f"{process.name} ended with code {child.last_exit}; starting it again in {pause:g} s", flush=True)
+            with contextlib.suppress(OSError):
+                print(f"{process.name} ended with code {child.last_exit}; starting it again in {pause:g} s", flush=True)
             await asyncio.sleep(pause)
 
     async def _start(self, process: Process) -> asyncio.subprocess.Process:
@@ -133,6 +134,8 @@ class Supervisor:
             await running.wait()
 
     def _write_state(self) -> None:
-        staging = self._run_dir / "state.json.staging"
-        staging.write_text(json.dumps(asdict(self._state), indent=2))
-        staging.rename(self._run_dir / "state.json")
+        # On a full disk the services are kept running all the same; only `status` does not see what has changed.
+        with contextlib.suppress(OSError):
+            staging = self._run_dir / "state.json.staging"
+            staging.write_text(json.dumps(asdict(self._state), indent=2))
+            staging.rename(self._run_dir / "state.json")

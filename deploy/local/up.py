@@ -17,7 +17,7 @@ import psutil
 from deploy.local import base_model, starters
 from deploy.local.faults import Fault
 from deploy.local.plan import PORTS, REPOSITORY, LocalSettings
-from deploy.local.preflight import check_library, check_node, check_ports, check_sandbox, find_bwrap, find_valkey
+from deploy.local.preflight import check_library, check_node, check_ports, check_sandbox, check_space, find_bwrap, find_valkey
 from deploy.local.progress import Progress
 from deploy.local.supervisor import STOP_TIMEOUT_S, State, read_state
 
@@ -66,7 +66,10 @@ def _prepare(settings: LocalSettings, progress: Progress) -> None:
     if settings.model_dir is None:
         check_library()
     check_sandbox(find_bwrap())
-    check_ports({name: settings.port(name) for name in PORTS if not (name == "valkey" and settings.redis_url)})
+    needed = [name for name in PORTS if not (name == "valkey" and settings.redis_url)]
+    check_ports({name: settings.port(name) for name in needed}, offset=settings.port_offset)
+    if settings.model_dir is None and not settings.model.exists():
+        check_space(settings.run_dir.absolute())
     if settings.model_dir is None:
         base_model.prepare(settings.model, say=progress.say)
     elif not (settings.model / "config.json").is_file():
@@ -178,9 +181,11 @@ def status(settings: LocalSettings, progress: Progress) -> None:
         return
     for child in state.children.values():
         progress.say(f"{child.name:10} port {child.port:5}  pid {child.pid or '-':>7}  {_memory(child.pid):>5} MiB")
-    for name, says in _checks(settings).items():
-        if says != "ok":
-            progress.say(f"{name}: {says}")
+    unready = {name: says for name, says in _checks(settings).items() if says != "ok"}
+    for name, says in unready.items():
+        progress.say(f"{name}: {says}")
+    if not unready:
+        progress.say("every service is ready")
 
 
 def _memory(pid: int | None) -> int:

@@ -12,12 +12,14 @@ installed() { # is $2 of the toolset $1 what its stamp says?
   [ "$(cat "deploy/toolsets/$1/$2/.stamp" 2>/dev/null)" = "$3" ] || { echo "setup: installing the $1 MCP server" >&2; return 1; }
 }
 
+# Under root, tools run as another user, who has to be able to read their server whatever umask the operator has.
 install() {
   local folder="deploy/toolsets/$1" stamp
   if [ -f "$folder/package-lock.json" ]; then
     stamp="$(sha256sum < "$folder/package-lock.json")"
     if ! installed "$1" node_modules "$stamp"; then
       npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error
+      chmod -R a+rX "$folder"
       echo "$stamp" > "$folder/node_modules/.stamp"
     fi
   fi
@@ -32,6 +34,7 @@ install() {
       # Compiled now, because the sandbox shows the folder read-only: a server would compile it anew at each start.
       .venv/bin/uv pip install --quiet --compile-bytecode --python "$python" --target "$folder/site-packages" \
         --no-deps --require-hashes --requirement "$folder/requirements.txt"
+      chmod -R a+rX "$folder"
       echo "$stamp" > "$folder/site-packages/.stamp"
     fi
   fi

@@ -57,7 +57,7 @@ spec:
   {{- with $w.affinity }}
   affinity: {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- if $part.ports }}
+  {{- if $part.probes }}
   {{- with $w.topologySpread }}
   topologySpreadConstraints:
     {{- range . }}
@@ -97,7 +97,7 @@ spec:
       livenessProbe: {{- merge (dict "periodSeconds" 10 "failureThreshold" 6 "timeoutSeconds" 5) .liveness | toYaml | nindent 8 }}
       readinessProbe: {{- merge (dict "periodSeconds" 5 "failureThreshold" 2 "timeoutSeconds" 4) .readiness | toYaml | nindent 8 }}
       {{- end }}
-      {{- if $part.ports }}
+      {{- if $part.probes }}
       {{- if $w.preStopSeconds }}
       lifecycle:
         preStop:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from services.engine.api import StandingCollector, router
 from services.engine.capacity import LoraRoom, room_for
 from services.engine.events import AdapterMetrics
+from services.engine.gpus import gpu_obstacle, gpus_present
 from services.engine.launch import plan_launch, socket_path
 from services.engine.preflight import obstacle
 from services.engine.process import VllmProcess
@@ -39,7 +40,7 @@ def create_app(settings: EngineSettings) -> FastAPI:
             inherited=os.environ,
         ),
         probe=probe,
-        obstacle=lambda: obstacle(settings),
+        obstacle=lambda: obstacle(settings) or _gpu_obstacle(settings),
         socket=socket_path(settings),
         start_timeout_s=settings.start_timeout_s,
         drain_timeout_s=settings.drain_timeout_s,
@@ -63,6 +64,11 @@ def create_app(settings: EngineSettings) -> FastAPI:
     vllm.on_event = AdapterMetrics(metrics.registry).observe
     app.include_router(router(vllm.standing, probe, served_model_name=settings.served_model_name, vllm_url=settings.vllm_url))
     return app
+
+
+def _gpu_obstacle(settings: EngineSettings) -> str | None:
+    # Looked at before each start and not only before the first: a GPU may fall off the bus, and come back.
+    return gpu_obstacle(settings, present=gpus_present, visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def _room(settings: EngineSettings) -> LoraRoom | None:

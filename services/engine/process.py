@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import tempfile
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import Callable
@@ -80,7 +81,11 @@ class VllmProcess:
 
     async def _one_run(self) -> str:
         """One life of vLLM, from start to exit; says how it ended."""
-        process = await self._spawn()
+        # vLLM makes some sockets for its own processes at every start and never removes them.
+        with tempfile.TemporaryDirectory(prefix="agentflux-vllm-", ignore_cleanup_errors=True) as sockets:
+            return await self._until_it_ends(await self._spawn(sockets))
+
+    async def _until_it_ends(self, process: Process) -> str:
         reader = asyncio.create_task(self._read_logs(process))
         watcher = asyncio.create_task(self._watch())
         exited = asyncio.create_task(process.wait())
@@ -98,7 +103,7 @@ class VllmProcess:
             await exited
             await reader
 
-    async def _spawn(self) -> Process:
+    async def _spawn(self, sockets: str) -> Process:
         if self.socket is not None:
             self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # vLLM never removes its socket, and does not start while one is there.
@@ -107,8 +112,8 @@ class VllmProcess:
         # A session of its own, so that a Ctrl-C for us does not cut it short and what it leaves behind can be found.
         launch = await asyncio.to_thread(self.plan)
         process = await asyncio.create_subprocess_exec(
-            *launch.argv, env=launch.env, stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT,
-            start_new_session=True, limit=1024 * 1024,
+            *launch.argv, env={**launch.env, "VLLM_RPC_BASE_PATH": sockets}, start_new_session=True,
+            stdin=asyncio.subprocess.DEVNULL, stdout=PIPE, stderr=STDOUT, limit=1024 * 1024,
         )  # fmt: skip
         self.standing.state, self.standing.pid = "starting", process.pid
         self.standing.reason = "vLLM is loading the model"
@@ -156,8 +161,10 @@ class VllmProcess:
                 getattr(log, said.level)(said.message, process=said.process, where=said.where)
 
     async def _drain(self, process: Process) -> None:
+        loading = self.standing.state != "ready"
         self.standing.state, self.standing.reason = "stopping", "the engine is stopping"
-        if process.returncode is not None:
+        # While it loads it has nothing to finish, and minds SIGTERM only when it is done.
+        if loading or process.returncode is not None:
             return
         process.terminate()
         try:

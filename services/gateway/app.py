@@ -20,7 +20,7 @@ from services.gateway.api.headers import TruthHeaders
 from services.gateway.api.paths import Paths
 from services.gateway.api.turns import Turns, Watcher
 from services.gateway.keys import Caller, Keys, read_callers
-from services.gateway.limits import Limits
+from services.gateway.limits import Limits, own_time
 from services.gateway.lookahead import LookAhead
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
@@ -36,7 +36,7 @@ from services.gateway.upstreams import Upstreams, read_upstreams
 from services.shared.chassis.http import install_edge, serve
 from services.shared.chassis.jsonl import JsonLines
 from services.shared.chassis.settings import load
-from services.shared.chassis.tls import TlsFiles
+from services.shared.chassis.tls import CertificateTimes, TlsFiles
 from services.shared.clients.adapters import AdapterStore
 from services.shared.clients.arguments import ArgumentsClient
 from services.shared.clients.breaker import Breaker
@@ -90,6 +90,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         for part in reversed(closing):
             await part.aclose()
 
+    async def logs_decisions() -> str | None:
+        return await decision_log.ready() if decision_log else None
+
     # Plain `curl -d` sends no JSON content type; there is only one type a body can have here.
     app = FastAPI(title="AgentFlux", lifespan=lifespan, strict_content_type=False)
     edge = install_edge(
@@ -102,10 +105,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             "responses": responses_kept.ready,
             "keys": lambda: watched[0].ready(),
             "toolsets": lambda: watched[1].ready(),
+            **({"decision_log": logs_decisions} if settings.decision_log else {}),
         },
         details={"callers": lambda: keys.policy},
     )
     edge.registry.register(services.engine.metrics)
+    CertificateTimes(_sandbox_tls(settings), edge.registry)
     metrics = GatewayMetrics(edge.registry)
     watched += _watched(settings, keys, catalogue, metrics)
 
@@ -119,6 +124,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         settings.ladder,
         look_ahead,
         upstreams,
+        settings.same_failures,
     )
     admission = Admission(max_turns=settings.max_turns, max_queue=settings.max_queue, queue_timeout_s=settings.queue_timeout_s)
     metrics.show(admission, services.breakers)
@@ -126,7 +132,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     judging = Feedback(turns_kept, metrics, catalogue, decision_log)
     watchers: list[Watcher] = [*([decision_log] if decision_log else []), judging, Accuracy(metrics)]
     turns = Turns(pipeline, metrics, settings.request_timeout_s, settings.keepalive_s, watchers, admission)
-    limits = Limits(counters, timeout_s=settings.limits_timeout_s, failed=metrics.limits_unavailable.inc)
+    clock = counters.now if isinstance(counters, RedisCounters) else own_time
+    limits = Limits(counters, timeout_s=settings.limits_timeout_s, failed=metrics.limits_unavailable.inc, clock=clock)
     closing += [*elsewhere, *watchers, *([counters] if isinstance(counters, RedisCounters) else []), limits]
 
     stored = StoredResponses(

@@ -8,6 +8,7 @@ from typing import Literal
 from services.shared.contracts.arguments import GeneratedArguments
 from services.shared.contracts.selection import Selection
 from services.shared.contracts.tools import JsonObject
+from services.shared.contracts.usage import Usage
 
 Purpose = Literal["answer", "low_margin"]
 
@@ -69,4 +70,11 @@ class Outside:
         return {"upstream": self.upstream, "for": self.purpose, "failure": self.failure}
 
 
-Event = Selected | CallOpened | CallWritten | Answered | AnswerChunk | Outside | Stopped
+@dataclass(frozen=True)
+class Withheld:
+    """A call was written and is not made, because it failed alike before; `usage` is what that cost."""
+
+    usage: Usage
+
+
+Event = Selected | Withheld | CallOpened | CallWritten | Answered | AnswerChunk | Outside | Stopped

@@ -22,6 +22,7 @@ import hmac
 import json
 import os
 import secrets
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -208,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(key)
+    print(f"its hash is in {given.file}; a gateway reads that file when AGENTFLUX_GATEWAY_KEYS_FILE names it", file=sys.stderr)
 
 
 def _entry(given: argparse.Namespace, digest: str) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import structlog
 from limits.aio.storage import Storage
 from limits.errors import StorageError
 
-from services.gateway.events import AnswerChunk, Answered, CallWritten, Event, Selected
+from services.gateway.events import AnswerChunk, Answered, CallWritten, Event, Selected, Withheld
 from services.gateway.keys import Caller
 from services.shared.contracts.errors import BudgetSpent, RateLimited
 from services.shared.contracts.usage import Usage
@@ -33,6 +33,8 @@ REST_S = 1.0
 BYTES_PER_TOKEN = 4
 
 Kind = Literal["requests", "tokens", "budget"]
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,16 @@ def windows_of(caller: Caller, tokens: int) -> list[Window]:
     return [Window(kind, limit, period_s, min(cost, limit)) for kind, limit, period_s, cost in limits if limit is not None]
 
 
+async def own_time() -> float:
+    """Seconds since 1970 by this machine's clock."""
+    return time.time()
+
+
 class Limits:
-    """Counts in `store`, which gets `timeout_s` seconds for all that a request asks of it."""
+    """Counts in `store`, which gets `timeout_s` seconds for all that a request asks of it.
+
+    `clock` gives seconds since 1970; gateways that share a store need one clock, or each counts in a window of its own.
+    """
 
     def __init__(
         self,
@@ -104,7 +114,7 @@ class Limits:
         *,
         timeout_s: float,
         failed: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], Awaitable[float]] = own_time,
     ) -> None:
         self._store = store
         self._timeout_s = timeout_s
@@ -122,10 +132,11 @@ class Limits:
             RateLimited: with the seconds until it would pass.
             BudgetSpent: there is nothing left today.
         """
-        windows, now = windows_of(caller, tokens), self._clock()
-        counts = await self._within_time(self._add(caller, windows, now)) if windows else None
-        if counts is None:
+        windows = windows_of(caller, tokens)
+        counted = await self._within_time(self._count(caller, windows)) if windows else None
+        if counted is None:
             return {}
+        now, counts = counted
         spent = [count for count in counts if count.used > count.window.limit]
         if spent:
             # Refused requests do not count, or a client that insists would never be served again.
@@ -151,9 +162,9 @@ class Limits:
         await asyncio.gather(*self._charges)
 
     async def _charge(self, caller: Caller, owed: Sequence[Window]) -> None:
-        await self._within_time(self._add(caller, owed, self._clock()))
+        await self._within_time(self._count(caller, owed))
 
-    async def _within_time(self, counting: Coroutine[Any, Any, list[Count]]) -> list[Count] | None:
+    async def _within_time(self, counting: Coroutine[Any, Any, _Found]) -> _Found | None:
         """What `counting` gives, or None where the store is away."""
         if time.monotonic() < self._rests_until:
             counting.close()
@@ -168,6 +179,10 @@ class Limits:
             reason = str(error) or f"no answer within {self._timeout_s * 1000:g} ms (setting limits_timeout_s)"
             log.warning("requests pass uncounted: the store of the rate limits cannot be used", error=reason)
             return None
+
+    async def _count(self, caller: Caller, windows: Sequence[Window]) -> tuple[float, list[Count]]:
+        now = await self._clock()
+        return now, await self._add(caller, windows, now)
 
     async def _add(self, caller: Caller, windows: Sequence[Window], now: float) -> list[Count]:
         return await asyncio.gather(*(self._add_to(caller.name, window, now) for window in windows))
@@ -203,6 +218,8 @@ class Meter:
                 self._decided += selection.usage
             case CallWritten(generated):
                 self._decided += generated.usage
+            case Withheld(usage):
+                self._decided += usage
             case Answered(reply) | AnswerChunk(reply):
                 if reply.get("usage"):
                     self._answer = Usage.of_reply(reply)

@@ -8,9 +8,20 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from services.gateway.events import CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.events import CallOpened, CallWritten, Event, Outside, Selected, Stopped, Withheld
+from services.gateway.failures import failing
 from services.gateway.lookahead import LookAhead, last_called
-from services.gateway.loops import LoopGuard, blocked_answer, conversation_of, guard, made_calls, new_call_id, own_standings
+from services.gateway.loops import (
+    LoopGuard,
+    blocked_answer,
+    conversation_of,
+    failed_answer,
+    guard,
+    made_calls,
+    new_call_id,
+    own_standings,
+    since_the_user_spoke,
+)
 from services.gateway.routing import PassThrough, ToolRoute, route
 from services.gateway.toolsets import Catalogue
 from services.gateway.upstreams import NO_TOOLS, NOTHING_LEAVES, OTHER, Upstreams
@@ -36,6 +47,7 @@ class _Turn:
     messages: list[JsonObject]
     candidates: list[str]
     may_answer: bool
+    loops: LoopGuard
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class Pipeline:
     ladder: Ladder
     look_ahead: LookAhead
     upstreams: Upstreams = NOTHING_LEAVES
+    # After how many equal failures a call is not made again.
+    same_failures: int = 2
     # The most calls that one turn may make.
     calls: int = 8
 
@@ -83,10 +97,12 @@ class Pipeline:
             yield Stopped(blocked_answer((loops.blocked or loops.repeated)[0]))
             return
         messages = [*request.messages, loops.note] if loops.note else request.messages
-        turn = _Turn(request, self.catalogue.toolset_of(request.tools), messages, candidates, tools.may_answer)
-        selection, told = await self._select(turn)
+        turn = _Turn(request, self.catalogue.toolset_of(request.tools), messages, candidates, tools.may_answer, loops)
+        selection, told, written = await self._first(turn)
         for event in told:
             yield event
+        if selection is None:
+            return
         if selection.tool is None:
             async with aclosing(self._answer(request, messages)) as answer:
                 async for event in answer:
@@ -95,7 +111,7 @@ class Pipeline:
         call_id = new_call_id()
         yield CallOpened(call_id=call_id, tool=selection.tool)
         writing = self._writing(turn, selection.tool, selection.release)
-        written = await self.arguments.generate(writing)
+        written = written or await self.arguments.generate(writing)
         yield CallWritten(written)
         if written.finish_reason != "stop":
             return
@@ -106,6 +122,28 @@ class Pipeline:
         async with aclosing(self._decide_more(turn, [first])) as more:
             async for event in more:
                 yield event
+
+    async def _first(self, turn: _Turn) -> tuple[Selection | None, list[Event], GeneratedArguments | None]:
+        """The first decision of the turn, what there is to tell, and the arguments where they had to be seen before.
+
+        A call that failed alike before is not made again: its tool leaves the vote, and the others are asked for. No decision
+        is left where text is no answer.
+        """
+        events: list[Event] = []
+        while True:
+            selection, told = await self._select(turn)
+            tool = selection.tool
+            if tool not in turn.candidates or turn.request.choice.forced or not turn.loops.has_failed(tool):
+                return selection, [*told, *events], None
+            written = await self.arguments.generate(self._writing(turn, tool, selection.release))
+            if not turn.loops.forbids(tool, written.arguments):
+                return selection, [*told, *events], written
+            log.warning("call withheld", tool=tool)
+            events += [*(event for event in told if isinstance(event, Outside)), Withheld(selection.usage + written.usage)]
+            turn = replace(turn, candidates=[name for name in turn.candidates if name != tool])
+            if not (turn.candidates or turn.may_answer):
+                await self._forget(turn.request)
+                return None, [*events, Stopped(failed_answer(tool))], None
 
     async def _decide_more(self, turn: _Turn, made: list[MadeCall]) -> AsyncGenerator[Event]:
         """Further calls of the same turn, until the vote says that no other one can be made yet.
@@ -126,6 +164,8 @@ class Pipeline:
                 return
             call = _made(new_call_id(), selection.tool, written)
             if written.finish_reason != "stop" or call.call_key in {other.call_key for other in made}:
+                return
+            if turn.loops.forbids(call.tool, call.arguments):
                 return
             made.append(call)
             yield CallOpened(call_id=call.call_id, tool=call.tool)
@@ -153,11 +193,12 @@ class Pipeline:
         """The ladder's demands: from the request's own history, and from what the call cache remembers beyond it."""
         calls = made_calls(request.messages)
         standings = own_standings(calls, self.ladder)
-        conversation = conversation_of(request.messages, request.session, request.user)
+        conversation = conversation_of(request.messages, request.session, request.user, request.sender.caller)
         if calls and conversation:
             remembered = await self._remembered(LookBack(conversation=conversation, calls=calls))
             standings = [*remembered, *(own for own in standings if own.call_key not in {r.call_key for r in remembered})]
-        return guard(standings)
+        failed = failing(made_calls(since_the_user_spoke(request.messages)), self.same_failures) if calls else {}
+        return guard(standings, failed)
 
     async def _remembered(self, look_back: LookBack) -> list[Standing]:
         try:
@@ -200,7 +241,7 @@ class Pipeline:
                 yield event
 
     async def _forget(self, request: ChatRequest) -> None:
-        conversation = conversation_of(request.messages, request.session, request.user)
+        conversation = conversation_of(request.messages, request.session, request.user, request.sender.caller)
         if conversation is None:
             return
         try:

@@ -158,3 +158,6 @@ class GatewaySettings(ServiceSettings):
 
     ladder: Ladder = Ladder()
     """After how many identical calls with an identical result a loop is warned of, its tool withdrawn, and blocked."""
+
+    same_failures: int = Field(default=2, ge=0)
+    """After how many equal errors of a call, with nothing new in between, it is not made again in its turn; 0 turns it off."""

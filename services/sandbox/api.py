@@ -103,7 +103,8 @@ class ToolRunnerDoor(pb_grpc.ToolRunnerServiceServicer):
             )
         )
         _trace(request, result)
-        log.info(
+        # Called a thousand times a second, only failures are news; metrics and the trajectory log have the rest.
+        (log.info if result.is_error else log.debug)(
             "tool called",
             toolset=request.toolset, tool=request.tool, call_id=request.call_id, is_error=result.is_error,
             run_ms=round(result.run_s * 1000, 1), cold_start=result.cold_start, output_bytes=result.output_bytes,

@@ -35,11 +35,12 @@ from services.sandbox.toolsets import Toolsets
 from services.sandbox.trajectory.asking import Asking
 from services.sandbox.trajectory.log import TrajectoryLog
 from services.sandbox.trajectory.store import TrajectoryFiles
+from services.shared.chassis.collector import collect_seldom
 from services.shared.chassis.grpc import Edge, GrpcServer, until_terminated
 from services.shared.chassis.logging import configure_logging
 from services.shared.chassis.settings import load
 from services.shared.chassis.telemetry import configure_tracing
-from services.shared.chassis.tls import TlsFiles
+from services.shared.chassis.tls import CertificateTimes, TlsFiles
 from services.shared.contracts.errors import Unavailable
 from services.shared.pb.toolrunner.v1 import toolrunner_pb2_grpc as pb_grpc
 
@@ -151,11 +152,13 @@ def create_sandbox(settings: SandboxSettings, *, driver: Driver | None = None) -
         driver=driver, workspace=workspace, toolsets=toolsets, pool=pool, metrics=metrics,
         trajectories=trajectories, functions=functions,
     )  # fmt: skip
+    tls = tls_of(settings)
+    CertificateTimes(tls, metrics.registry)
     server = GrpcServer(
         service=SERVICE,
         interceptor=Edge(domain=DOMAIN, explain=explain),
         address=address_of(settings),
-        tls=tls_of(settings),
+        tls=tls,
         max_request_bytes=settings.max_body_bytes,
         # Contents and structured result are cut to size separately.
         max_reply_bytes=2 * settings.max_output_bytes,
@@ -311,6 +314,7 @@ def main() -> int:
     configure_logging("sandbox", settings.log_level)
     configure_tracing("sandbox", settings.otlp_endpoint)
     wait_without_threads()
+    collect_seldom()
     try:
         asyncio.run(serve(settings))
     except (Unavailable, OSError) as error:

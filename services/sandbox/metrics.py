@@ -7,7 +7,11 @@ import asyncio
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.sandbox.errors import SandboxError
-from services.shared.chassis.telemetry import DURATION_BUCKETS, LoopLag, new_registry
+from services.shared.chassis.telemetry import DURATION_BUCKETS, LabelSet, LoopLag, new_registry
+
+# Toolsets, and their outcomes of calls, that get series of their own, however many files and functions bring while the sandbox
+# runs: with the cap of 5,000 series in mind. A histogram is 20 of them.
+MOST_TOOLSETS, MOST_OUTCOMES = 40, 150
 
 
 class SandboxMetrics:
@@ -16,6 +20,8 @@ class SandboxMetrics:
     def __init__(self) -> None:
         self.registry = new_registry()
         self.loop_lag = LoopLag(self.registry)
+        self.toolset = LabelSet(MOST_TOOLSETS)
+        self._outcome = LabelSet(MOST_OUTCOMES)
         self.duration = Histogram(
             "agentflux_sandbox_call_duration_seconds",
             "Time of a tool call, the start of its server included; outcome is ok, tool_error or the reason of the error.",
@@ -69,6 +75,11 @@ class SandboxMetrics:
             registry=self.registry,
         )
         self.serving = Gauge("agentflux_sandbox_serving", "1 while the self-probe passes.", registry=self.registry)
+
+    def call(self, toolset: str, outcome: str) -> Histogram:
+        """Where the duration of such a call is counted."""
+        known = self._outcome(f"{self.toolset(toolset)} {outcome}") != "other"
+        return self.duration.labels(self.toolset(toolset) if known else "other", outcome)
 
 
 def reason_of(error: BaseException) -> str:

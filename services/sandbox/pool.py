@@ -96,7 +96,7 @@ class ServerPool:
             self._servers.call_ended(toolset, tenant, failed, known=known)
             if failed is not None:
                 self._sessions.retire(placed.session)
-                self._metrics.kills.labels(toolset.name, reason_of(failed)).inc()
+                self._metrics.kills.labels(self._metrics.toolset(toolset.name), reason_of(failed)).inc()
             self._release(placed)
 
     def servers(self) -> list[McpServer]:
@@ -198,7 +198,7 @@ class ServerPool:
             return self._try(toolset, key)
         if isinstance(plan, Adopt):
             self._spare_taken.set()
-        self._metrics.taken.labels(toolset.name, _KINDS[type(plan)]).inc()
+        self._metrics.taken.labels(self._metrics.toolset(toolset.name), _KINDS[type(plan)]).inc()
         return Placed(plan.session, server, cold=not isinstance(plan, Reuse) and not server.is_ready)
 
     async def _refill(self, toolset: Toolset) -> None:

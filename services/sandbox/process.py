@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,9 @@ from services.sandbox.transport import UNREADABLE_ANSWER, BoundedStdio
 from services.shared.contracts.tools import JsonObject, Tool
 
 MAX_TOOLS = 256
+# How old a listing may be when a call is forwarded. Asking before each call would cost each of them a round trip; this way calls
+# that come closely one after another share one, and for so long a change without a word can go unseen.
+LISTING_AGE_S = 1.0
 # How long a dead server's exit status may take to arrive, before the message does without it.
 EXIT_STATUS_S = 0.5
 
@@ -30,19 +35,30 @@ CLIENT = Implementation(name="agentflux-sandbox", version="0.1.0")
 class McpServer:
     """One server in its sandbox. `start` returns at once, `ready` waits for it, and any number of calls may share it."""
 
-    def __init__(self, toolset: Toolset, *, driver: Driver, workspace: Path, verify: bool = True) -> None:
+    def __init__(
+        self,
+        toolset: Toolset,
+        *,
+        driver: Driver,
+        workspace: Path,
+        verify: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.toolset = toolset
         self.listed: list[PinnedTool] = []
         self._driver = driver
         self._workspace = workspace
         self._verify = verify
+        self._clock = clock
         self._process: Process | None = None
         self._transport: BoundedStdio | BoundedHttp | None = None
         self._client: Client | None = None
         self._failure: SandboxError | None = None
         self._settled = asyncio.Event()
         self._unwanted = False
-        self._list_changed = False
+        # Times of the clock: when the last good listing was asked for, and when the server last said that it changed.
+        self._listed_at = self._changed_at = -math.inf
+        self._listing = asyncio.Lock()
         self._over = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._on_settled: Callable[[SandboxError | None], None] = lambda _: None
@@ -99,25 +115,17 @@ class McpServer:
 
         Raises:
             ServerDied, ServerMisbehaved, OutputTooLarge: there is no answer and will be none.
-            ToolsDiffer: the server said that its list changed, and it did; the tool was not called.
+            ToolsDiffer: its list is not what is pinned any more: the tool was not called, or failed, perhaps because of that.
         """
         assert self._client is not None, "call() before ready()"
-        try:
-            # Elsewhere a server may be another one any minute, without a word.
-            if self._verify and (self._list_changed or self.toolset.url):
-                await self._list_again(self._client)
-            said = await self._client.call_tool(tool, arguments, progress_callback=on_progress)
-            if said.result_type not in (None, "complete"):
-                raise ValueError(f"its result is of the unknown type {said.result_type!r:.80}")
-            return said
-        except SandboxError:
-            raise
-        except MCPError as error:
-            if error.code in (CONNECTION_CLOSED, UNREADABLE_ANSWER) or self._violation():
-                raise await self._explained(error, f"during a call of {tool!r}") from None
-            return CallToolResult(content=[TextContent(type="text", text=f"{error.message} ({error.code})")], is_error=True)
-        except Exception as error:
-            raise await self._explained(error, f"during a call of {tool!r}") from None
+        # Elsewhere a server may be another one any minute.
+        await self._require_pinned(self._client, max_age_s=0 if self.toolset.url else LISTING_AGE_S)
+        said = await self._called(self._client, tool, arguments, on_progress)
+        if said.is_error:
+            # Its tool may be gone. A server that goes with its last word has said it, though.
+            with suppress(ServerDied):
+                await self._require_pinned(self._client, max_age_s=0)
+        return said
 
     def kill(self) -> None:
         """Ends the server and its whole process tree now, at whatever point it is."""
@@ -151,7 +159,11 @@ class McpServer:
         async with asyncio.timeout(self.toolset.limits.start_s) as starting:
             self._transport = await self._reach()
             async with Client(
-                self._transport.connect(), mode="auto", cache=None, client_info=CLIENT, message_handler=self._notice
+                self._transport.connect(),
+                mode="legacy" if self.toolset.legacy else "auto",
+                cache=None,
+                client_info=CLIENT,
+                message_handler=self._notice,
             ) as client:
                 await self._greet(client)
                 starting.reschedule(None)
@@ -182,23 +194,54 @@ class McpServer:
             # The SDK would check results against whatever schema the server lists, with patterns of unbounded cost in our event
             # loop; the runner checks them against the pinned one.
             client.session.validate_tool_result = _not_checked_here  # type: ignore[method-assign]
+            asked_at = self._clock()
             self.listed = await _list_tools(client)
             self._failure = self.toolset.drift(self.listed) if self._verify else None
+            self._listed_at = asked_at
         except (MCPError, ValueError) as error:
             self._failure = await self._explained(error, "while it listed its tools")
+
+    async def _called(self, client: Client, tool: str, arguments: JsonObject, on_progress: Progress | None) -> CallToolResult:
+        when = f"during a call of {tool!r}"
+        try:
+            said = await client.call_tool(tool, arguments, progress_callback=on_progress)
+            if said.result_type not in (None, "complete"):
+                raise ValueError(f"its result is of the unknown type {said.result_type!r:.80}")
+            return said
+        except MCPError as error:
+            if error.code in (CONNECTION_CLOSED, UNREADABLE_ANSWER) or self._violation():
+                raise await self._explained(error, when) from None
+            return CallToolResult(content=[TextContent(type="text", text=f"{error.message} ({error.code})")], is_error=True)
+        except Exception as error:
+            raise await self._explained(error, when) from None
 
     async def _notice(self, message: object) -> None:
         """What the server says unasked: nothing of it is believed, but a list that changed is looked at before the next call."""
         if isinstance(message, ToolListChangedNotification):
-            self._list_changed = True
+            self._changed_at = self._clock()
 
-    async def _list_again(self, client: Client) -> None:
-        """Raises:
-        ToolsDiffer: the list is not what is pinned any more.
+    async def _require_pinned(self, client: Client, *, max_age_s: float) -> None:
+        """Lists the tools again, unless that was done within `max_age_s` seconds and no change was announced since.
+
+        Raises:
+            ToolsDiffer: the list is not what is pinned any more.
+            ServerDied, ServerMisbehaved, OutputTooLarge: it cannot be read any more.
         """
-        self._list_changed = False
-        if drift := self.toolset.drift(await _list_tools(client)):
-            raise drift
+        if not self._verify:
+            return
+        oldest = self._clock() - max_age_s
+        # Calls that come meanwhile wait here, and one listing serves all of them.
+        async with self._listing:
+            if self._listed_at > max(oldest, self._changed_at):
+                return
+            asked_at = self._clock()
+            try:
+                live = await _list_tools(client)
+            except Exception as error:
+                raise await self._explained(error, "while it listed its tools again") from None
+            if drift := self.toolset.drift(live):
+                raise drift
+            self._listed_at = asked_at
 
     async def _explained(self, error: Exception, when: str) -> SandboxError:
         """Our error for what the SDK raised: who broke off, and what the server said last."""
@@ -213,7 +256,11 @@ class McpServer:
         refused = self._client is None and isinstance(error, RuntimeError)
         if closed or (self._over.is_set() and not refused):
             how = await self._exit_status() if self._process else "its connection broke off"
-            return ServerDied(f"{who} ended {when} ({how}){self._last_words()}; a new call starts a new server")
+            words = self._last_words()
+            # Python servers of early 2025 die of any request that they do not know, and later ones only complain.
+            is_too_old = self._client is None and "server/discover" in words
+            advice = "write `legacy: true` into its toolset.yaml" if is_too_old else "a new call starts a new server"
+            return ServerDied(f"{who} ended {when} ({how}){words}; {advice}")
         said = " ".join(self.toolset.scrubbed(str(error)).split())[:500] or type(error).__name__
         return ServerMisbehaved(f"{who} broke the protocol {when}: {said}{self._last_words()}")
 

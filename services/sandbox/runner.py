@@ -150,7 +150,7 @@ class Runner:
             outcome = reason_of(error)
             raise
         finally:
-            self._metrics.duration.labels(toolset.name, outcome).observe(time.perf_counter() - started, exemplar())
+            self._metrics.call(toolset.name, outcome).observe(time.perf_counter() - started, exemplar())
 
     async def _run(self, toolset: Toolset, call: Call) -> Result:
         checker = toolset.checker(call.tool)
@@ -169,7 +169,7 @@ class Runner:
                 # Inside, because a server that breaks its own schema is ended like one that breaks the protocol.
                 toolset.result_checkers[call.tool].check(structured)
         if cold:
-            self._metrics.cold_start.labels(toolset.name).observe(ready - started)
+            self._metrics.cold_start.labels(self._metrics.toolset(toolset.name)).observe(ready - started)
         blocks, structured, truncated = cut(blocks, structured, output_cap(toolset.limits, call.max_output_bytes))
         return Result(bool(said.is_error), blocks, structured, truncated, ready - started, done - ready, cold)
 

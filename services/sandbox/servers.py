@@ -117,4 +117,4 @@ class Servers:
 
     def _note_death(self, toolset: Toolset, key: tuple[str, ...], error: SandboxError) -> None:
         if self._crashes.died(key, error.message, self._clock()):
-            self._metrics.crash_loops.labels(toolset.name).inc()
+            self._metrics.crash_loops.labels(self._metrics.toolset(toolset.name)).inc()

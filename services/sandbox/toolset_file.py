@@ -188,6 +188,7 @@ class ToolsetFile(_Entry):
     read_only_tools: list[str] = []
     workspace: bool = True
     warm: Annotated[int, Field(ge=0, le=64)] = 0
+    legacy: bool = False
 
     @model_validator(mode="after")
     def _fit_together(self) -> ToolsetFile:

@@ -86,7 +86,7 @@ class Toolset:
 
     `command` is what runs inside the sandbox, where the directory is at /toolset and the files at /workspace; empty where the
     server is at `url`, or where nobody wrote yet how it is started. `requires` are the files that `setup` puts there; `warm` is
-    how many servers wait, started, for calls to come.
+    how many servers wait, started, for calls to come. A `legacy` server is greeted with initialize only, as before 2026-07-28.
     """
 
     name: str
@@ -109,6 +109,7 @@ class Toolset:
     version: str = ""
     """SHA-256 of all its files and of the operator's limits; servers of another version get no new calls."""
     warm: int = 0
+    legacy: bool = False
     checkers: Mapping[str, ArgumentChecker] = field(default_factory=dict, compare=False, repr=False)
     result_checkers: Mapping[str, ResultChecker] = field(default_factory=dict, compare=False, repr=False)
 
@@ -231,7 +232,8 @@ class Toolsets:
         self._directory = directory
         self._ceiling = ceiling
         self._secrets_dir = secrets_dir
-        self._read: dict[str, tuple[tuple[tuple[int, int], ...], Toolset]] = {}
+        # Its files, what they looked like when it was read, and what was read.
+        self._read: dict[str, tuple[list[str], tuple[tuple[int, int], ...], Toolset]] = {}
 
     def names(self) -> list[str]:
         """Every directory that has a toolset.yaml, in order."""
@@ -244,18 +246,20 @@ class Toolsets:
             UnknownToolset: names the toolsets that there are.
             ToolsetNotReady: its files cannot be used, or were never approved.
         """
+        if pinned and (known := self._read.get(name)) and tuple(map(_stamp, known[0])) == known[1]:
+            return known[2]
         directory = self._directory / name
         # The name came over the wire: only one that cannot lead elsewhere becomes a path.
         if not TOOLSET_NAME.fullmatch(name) or not (directory / TOOLSET_FILE).is_file():
             self._refuse(name)
         if not pinned:
             return read_toolset(directory, self._ceiling, self._secrets_dir, pinned=False)
-        stamp = tuple(map(_stamp, _files(directory)))
-        if name not in self._read or self._read[name][0] != stamp:
-            toolset = read_toolset(directory, self._ceiling, self._secrets_dir)
-            self._read[name] = (stamp, toolset)
-            self._report(toolset)
-        return self._read[name][1]
+        files = _files(directory)
+        stamp = tuple(map(_stamp, files))
+        toolset = read_toolset(directory, self._ceiling, self._secrets_dir)
+        self._read[name] = (files, stamp, toolset)
+        self._report(toolset)
+        return toolset
 
     def _refuse(self, name: str) -> None:
         names = self.names()
@@ -269,7 +273,7 @@ class Toolsets:
 
     def _report(self, toolset: Toolset) -> None:
         """Into the log, for whoever looks after the service: what a person should have seen before approving."""
-        others = {name: [tool.name for tool in read.tools] for name, (_, read) in self._read.items()}
+        others = {name: [tool.name for tool in read.tools] for name, (_, _, read) in self._read.items()}
         flags = [f"{pinned.tool.name}: {flag}" for pinned in toolset.pinned for flag in suspicious(pinned)]
         flags += [flag for flag in lookalikes(others) if toolset.name in flag]
         if flags:
@@ -341,6 +345,7 @@ def _toolset(
         read_only_tools=frozenset(entries.read_only_tools),
         workspace=entries.workspace,
         warm=entries.warm,
+        legacy=entries.legacy,
         pinned=pinned,
         version=version,
         checkers={each.tool.name: ArgumentChecker(name, each.tool) for each in pinned},
@@ -354,7 +359,7 @@ def _toolset(
 
 @lru_cache
 def _files(directory: Path) -> list[str]:
-    # As text, because every call looks at all of them, and that is what a `Path` would spend most of its time on.
+    # As text, because every call looks at all of them, and a `Path` would take most of that time.
     return [str(directory / name) for name in (TOOLSET_FILE, TOOLS_FILE, LOCK_FILE, "package-lock.json", "requirements.txt")]
 
 

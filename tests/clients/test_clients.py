@@ -35,10 +35,12 @@ AGENTS: dict[str, tuple[str, ...]] = {
     "anthropic-messages": ("openai3", "anthropic_messages.py"),
     "llama-index-chat": ("openai2", "llama_index_agent.py"),
     "instructor-chat": ("openai2", "instructor_models.py"),
+    "strands-chat": ("openai2", "strands_agent.py"),
     "openai-node-chat": ("node", "openai_chat.mjs"),
     "openai-node-responses": ("node", "openai_responses.mjs"),
     "ai-sdk-chat": ("node", "ai_sdk.mjs", "openai-compatible"),
     "ai-sdk-responses": ("node", "ai_sdk.mjs", "openai"),
+    "anthropic-node-messages": ("node", "anthropic_tools.mjs"),
 }
 
 WEATHER, TIME = ("get_weather", {"city": "Paris"}), ("get_time", {"city": "Paris", "hours_ahead": 3})

@@ -31,6 +31,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"AGENTFLUX_GATEWAY_KEYS_FILE": "/nowhere"}, "AGENTFLUX_GATEWAY_KEYS_FILE is /nowhere, which cannot be read"),
         ({"AGENTFLUX_GATEWAY_REDIS_URL_FILE": "/nowhere"}, "AGENTFLUX_GATEWAY_REDIS_URL_FILE is /nowhere, which cannot be read"),
         ({"AGENTFLUX_ENGINE_DEVICE": "tpu"}, "AGENTFLUX_ENGINE_MODEL_DIR: Field required"),
+        ({"AGENTFLUX_PORT_OFFSET": "x"}, "AGENTFLUX_PORT_OFFSET: Input should be a valid integer"),
         ({"AGENTFLUX_MODELDIR": "/models"}, "AGENTFLUX_MODELDIR is no setting; did you mean AGENTFLUX_MODEL_DIR?"),
     ],
 )
@@ -53,6 +54,12 @@ def test_what_is_right_passes_and_what_is_not_ours_is_left_alone(
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     assert main(["check"]) == 0, capsys.readouterr().out
+
+
+def test_an_env_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["check", "--env-file", str(tmp_path / "none.env")])
+    assert "none.env cannot be read: [Errno 2]" in capsys.readouterr().err
 
 
 def test_an_env_file_is_read_as_compose_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

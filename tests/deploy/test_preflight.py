@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.faults import Fault
-from deploy.local.preflight import check_library, check_node, check_ports, check_sandbox, find_bwrap, find_valkey
+from deploy.local.preflight import check_library, check_node, check_ports, check_sandbox, check_space, find_bwrap, find_valkey
 
 
 def program(folder: Path, name: str, script: str) -> Path:
@@ -25,8 +25,8 @@ def test_a_taken_port_is_named_with_its_process() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(Fault, match=rf"port {port} for the gateway is taken by process {os.getpid()}") as fault:
-            check_ports({"gateway": port})
-    assert "AGENTFLUX_PORT_OFFSET" in fault.value.next_step
+            check_ports({"gateway": port}, offset=100)
+    assert "AGENTFLUX_PORT_OFFSET=200" in fault.value.next_step
 
 
 def test_a_free_port_is_fine() -> None:
@@ -34,6 +34,13 @@ def test_a_free_port_is_fine() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     check_ports({"gateway": port})
+
+
+def test_a_full_disk_is_named_before_anything_is_made_on_it(tmp_path: Path) -> None:
+    check_space(tmp_path / "not" / "there" / "yet", needed_mib=1)
+    with pytest.raises(Fault, match=rf"{tmp_path} has \d+ MiB free; .* need 1000000000") as fault:
+        check_space(tmp_path, needed_mib=10**9)
+    assert "AGENTFLUX_RUN_DIR" in fault.value.next_step
 
 
 def test_missing_node_is_named(tmp_path: Path) -> None:

@@ -71,6 +71,18 @@ def test_a_process_that_cannot_start_is_counted_and_its_words_are_kept(superviso
     assert "I cannot start" in (tmp_path / "logs" / "broken.log").read_text()
 
 
+def test_on_a_full_disk_a_process_that_dies_is_started_again(supervisor: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    def child(than: int | None) -> int | None:
+        family = psutil.Process(supervisor.pid).children()
+        return next((each.pid for each in family if each.pid != than and "time.sleep" in " ".join(each.cmdline())), None)
+
+    first = steady_pid(tmp_path)
+    # A folder in the place of the staging file refuses every write, as a full disk does.
+    (tmp_path / "state.json.staging").mkdir()
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: child(than=first) is not None, "a new process")
+
+
 def test_nothing_survives_a_killed_supervisor(supervisor: subprocess.Popen[bytes], tmp_path: Path) -> None:
     pid = steady_pid(tmp_path)
     supervisor.kill()

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import stat
+from pathlib import Path
 
 import httpx
 import psutil
@@ -80,6 +81,23 @@ def test_on_sigterm_vllm_drains_and_everything_ends(engine):
     engine.process.wait(timeout=30)
     assert all_gone(vllm)
     assert "drained" in engine.log.read_text()
+
+
+def test_what_vllm_leaves_in_temporary_files_goes_with_it(engine):
+    sockets = Path(psutil.Process(engine.status()["vllm_pid"]).environ()["VLLM_RPC_BASE_PATH"])
+    (sockets / "left").touch()
+    engine.process.terminate()
+    engine.process.wait(timeout=30)
+    assert not sockets.exists()
+
+
+def test_a_vllm_that_still_loads_is_not_waited_for(tmp_path, model):
+    with running_engine(tmp_path, model, **FAKE, FAKE_VLLM="hang") as engine:
+        vllm = eventually(lambda: len(found := engine.descendants()) >= 2 and found, within_s=30)
+        engine.process.terminate()
+        # The drain alone would take fifty seconds.
+        engine.process.wait(timeout=20)
+        assert all_gone(vllm)
 
 
 def test_a_stale_socket_is_replaced(tmp_path, model):

@@ -337,3 +337,41 @@ async def shows(client: httpx.AsyncClient, name: str, value: float) -> None:
         return await metric(client, name) == value
 
     await until(it_does)
+
+
+# --- What belongs to one key ---
+
+
+async def test_stored_responses_of_one_key_are_not_there_for_another(tmp_path):
+    two = keys_file(tmp_path, {}, {"name": "team-b", "sha256": key_digest(OTHER)})
+    async with whole_gateway(keys_file=two) as client:
+        made = await client.post("/v1/responses", json={"model": "base", "input": "secret"}, headers=bearer(KEY))
+        path, item = f"/v1/responses/{made.json()['id']}", made.json()["output"][0]["id"]
+        asked = {"model": "base", "input": "What did I say?"}
+        reached = [
+            await client.get(path, headers=bearer(OTHER)),
+            await client.get(f"{path}/input_items", headers=bearer(OTHER)),
+            await client.post(f"{path}/cancel", headers=bearer(OTHER)),
+            await client.delete(path, headers=bearer(OTHER)),
+            await client.post("/v1/responses", json={**asked, "previous_response_id": made.json()["id"]}, headers=bearer(OTHER)),
+            await client.post(
+                "/v1/responses", json={**asked, "input": [{"type": "item_reference", "id": item}]}, headers=bearer(OTHER)
+            ),
+        ]
+        assert [reply.status_code for reply in reached] == [404] * 6
+        assert not any("secret" in reply.text for reply in reached)
+        never_made = await client.get(path[:-4] + "0000", headers=bearer(OTHER))
+        own_words = {reply.json()["error"]["code"] for reply in (reached[0], never_made)}
+        assert own_words == {"not_found"}, "whether another key has it is not told"
+        assert (await client.get(path, headers=bearer(KEY))).status_code == 200, "it was not deleted"
+        done = await client.post(f"{path}/cancel", headers=bearer(KEY))
+        assert (done.status_code, done.json()["error"]["param"]) == (400, "response_id")
+
+
+async def test_only_the_key_that_got_a_reply_may_judge_it(tmp_path):
+    two = keys_file(tmp_path, {}, {"name": "team-b", "sha256": key_digest(OTHER)})
+    async with whole_gateway(keys_file=two) as client:
+        said = {"response_id": (await chat(client)).json()["id"], "correct": False}
+        assert (await client.post("/v1/feedback", json=said, headers=bearer(OTHER))).status_code == 404
+        judged = await client.post("/v1/feedback", json=said, headers=bearer(KEY))
+        assert (judged.status_code, judged.json()["counted"]) == (200, True)

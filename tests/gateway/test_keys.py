@@ -103,6 +103,15 @@ def test_the_command_prints_the_key_once_and_keeps_only_its_hash(tmp_path, capsy
     assert [path.name for path in tmp_path.iterdir()] == ["keys.yaml"]
 
 
+def test_the_command_says_which_file_it_wrote_and_who_reads_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["new", "--name", "team-a"])
+    assert len(read_keys(tmp_path / "keys.yaml")) == 1
+    assert (
+        "its hash is in keys.yaml; a gateway reads that file when AGENTFLUX_GATEWAY_KEYS_FILE names it" in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("name", ["keys.yaml", "keys.json"])
 def test_the_command_makes_a_file_that_only_its_owner_reads(name, tmp_path, capsys):
     file = tmp_path / name

@@ -25,7 +25,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = MIDNIGHT
 
-    def __call__(self) -> float:
+    async def __call__(self) -> float:
         return self.now
 
 

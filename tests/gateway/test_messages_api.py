@@ -128,6 +128,53 @@ async def test_the_client_goes_through_a_loop_of_tools(stream: bool) -> None:
     assert engine.chats[0]["max_tokens"] == 64
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_clients_own_loop_goes_on_without_the_thread_that_it_asks_for(stream: bool) -> None:
+    @anthropic.beta_async_tool
+    async def read_file(path: str) -> str:
+        """Reads a file."""
+        return f"{path} says hello."
+
+    engine = ScriptedEngine()
+    async with client(engine=engine) as asking:
+        runner = asking.beta.messages.tool_runner(
+            model="base", max_tokens=64, messages=[{"role": "user", "content": "Read a."}], tools=[read_file], stream=stream
+        )
+        message = await runner.until_done()
+    assert message.content[0].type == "text"
+    assert [each["role"] for each in engine.chats[0]["messages"]] == ["user", "assistant", "tool"]
+    assert engine.chats[0]["messages"][-1]["content"] == "a says hello."
+
+
+async def test_a_thread_is_refused_by_the_code_that_clients_know() -> None:
+    async with client() as asking:
+        with pytest.raises(anthropic.BadRequestError, match="whole conversation") as caught:
+            await asking.beta.messages.create(**ASK, thread={"type": "create"})
+    assert caught.value.body["error"]["details"] == {"error_code": "thread_unsupported_request"}
+
+
+async def test_a_conversation_as_claude_code_keeps_it_goes_on() -> None:
+    found = [{"type": "tool_reference", "tool_name": "read_file"}]
+    history: Any = [
+        {"role": "user", "content": [{"type": "text", "text": "Read a.", "cache_control": {"type": "ephemeral"}}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "x"},
+                {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "a"}},
+                {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+                {"type": "tool_use", "id": "toolu_1", "name": "ToolSearch", "input": {"query": "read"}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": found}]},
+    ]
+    engine = ScriptedEngine()
+    async with client(engine=engine) as asking:
+        await asked(asking, stream=True, messages=history, thinking={"type": "enabled", "budget_tokens": 1024})
+    assert [each["role"] for each in engine.chats[0]["messages"]] == ["user", "assistant", "tool"]
+    assert engine.chats[0]["messages"][-1]["content"] == "read_file"
+
+
 async def test_the_client_sees_text_as_it_comes() -> None:
     async with client() as asking, asking.messages.stream(**{**ASK, "tools": []}) as told:
         assert [text async for text in told.text_stream] == ["It ", "is ", "done."]

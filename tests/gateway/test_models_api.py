@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -68,6 +69,19 @@ async def test_base_toolsets_and_the_adapters_of_the_newest_release_are_listed(t
         "id": SELECTOR, "object": "model", "created": 1793534400, "owned_by": "agentflux", "parent": BASE,
         "toolset": "files", "release": 2,
     }  # fmt: skip
+
+
+async def test_anthropics_client_gets_its_own_objects(tmp_path: Path) -> None:
+    publish(tmp_path)
+    async with (
+        gateway(PublishedReleases(AdapterStore(tmp_path).look)) as url,
+        anthropic.AsyncAnthropic(base_url=url, api_key="any", max_retries=0) as asking,
+    ):
+        page = await asking.models.list(limit=1000)
+        one = await asking.models.retrieve("files")
+    assert [model.id for model in page.data] == [BASE, "files", SELECTOR, WRITER]
+    assert (page.first_id, page.last_id, page.has_more) == (BASE, WRITER, False)
+    assert (one.type, one.display_name, one.created_at.timestamp()) == ("model", "files", 7)
 
 
 async def test_a_publish_is_seen_after_a_while_and_many_readers_are_one(tmp_path: Path) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from services.gateway.events import Answered, CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.events import Answered, CallOpened, CallWritten, Event, Selected, Stopped, Withheld
 from services.gateway.lookahead import LookAhead
 from services.gateway.pipeline import Pipeline
 from services.gateway.toolsets import Catalogue, Toolset
-from services.gateway.wire.requests import ChatBody, understood
+from services.gateway.wire.requests import ChatBody, Sender, understood
 from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
 from services.shared.contracts.calls import Ladder, Standing, Standings
 from services.shared.contracts.errors import Unavailable
 from services.shared.contracts.selection import SelectionRequest
 from services.shared.contracts.tools import JsonObject, tools_digest
+from services.shared.contracts.usage import Usage
 from tests.fakes import FakeMemory, FakeSelector, FakeWriter, ScriptedEngine, tool
 from tests.gateway.test_loops import READ, history
 
@@ -226,3 +228,69 @@ async def test_the_first_call_stands_when_a_further_vote_fails() -> None:
     events = await world.run(tools=OPENAI_TOOLS, parallel_tool_calls=True)
     assert calls_in(events) == ["read_file"]
     assert isinstance(events[-1], CallWritten)
+
+
+FAILED_TWICE = history(READ, READ)
+
+
+def writing(world: World, *arguments: str) -> World:
+    """The world with these arguments written, one after the other."""
+    texts = list(arguments)
+
+    async def generate(request: ArgumentsRequest) -> GeneratedArguments:
+        world.writer.requests.append(request)
+        return GeneratedArguments(arguments=texts.pop(0), attempts=1, adapter="base", usage=Usage(completion_tokens=5))
+
+    world.writer.generate = generate  # type: ignore[method-assign]
+    return world
+
+
+async def test_a_call_that_failed_twice_alike_is_not_made_again_and_the_vote_goes_on_without_its_tool() -> None:
+    world = writing(parallel_world("read_file", "list_directory"), '{"path": "a/"}', "{}")
+    events = await world.run(FAILED_TWICE, tools=OPENAI_TOOLS)
+    assert calls_in(events) == ["list_directory"]
+    assert [request.candidates for request in world.selector.requests] == [["read_file", "list_directory"], ["list_directory"]]
+    assert [event.usage.completion_tokens for event in events if isinstance(event, Withheld)] == [5], "what it cost is counted"
+    assert len([event for event in events if isinstance(event, Selected)]) == 1, "one decision is told"
+
+
+async def test_then_an_answer_in_text_may_win() -> None:
+    world = writing(parallel_world("read_file", None), '{"path": "a"}')
+    events = await world.run(FAILED_TWICE, tools=OPENAI_TOOLS)
+    assert isinstance(events[-1], Answered)
+    assert "failed 2 times" in world.engine.chats[0]["messages"][-1]["content"]
+
+
+async def test_the_same_tool_may_be_called_with_other_arguments() -> None:
+    world = writing(parallel_world("read_file"), '{"path": "b"}')
+    events = await world.run(FAILED_TWICE, tools=OPENAI_TOOLS)
+    assert calls_in(events) == ["read_file"]
+    assert len(world.writer.requests) == 1, "its arguments are written once"
+
+
+async def test_where_only_that_call_may_be_made_the_turn_stops_and_says_so() -> None:
+    world = writing(parallel_world("read_file"), '{"path": "a"}')
+    events = await world.run(FAILED_TWICE, session="s", tools=OPENAI_TOOLS[:1], tool_choice="required")
+    assert isinstance(events[-1], Stopped)
+    assert "read_file failed" in events[-1].text
+    assert world.memory.cleared
+
+
+async def test_a_tool_chosen_by_name_is_called_whatever_it_did_before() -> None:
+    named = {"type": "function", "function": {"name": "read_file"}}
+    world = writing(parallel_world("read_file"), '{"path": "a"}')
+    assert calls_in(await world.run(FAILED_TWICE, tools=OPENAI_TOOLS, tool_choice=named)) == ["read_file"]
+
+
+async def test_a_further_parallel_call_that_failed_before_ends_the_turn() -> None:
+    world = writing(parallel_world("list_directory", "read_file"), "{}", '{"path": "a"}')
+    assert calls_in(await world.run(FAILED_TWICE, tools=OPENAI_TOOLS, parallel_tool_calls=True)) == ["list_directory"]
+
+
+async def test_another_keys_conversation_is_another_one() -> None:
+    world = World()
+    body = ChatBody.model_validate({"model": "base", "messages": history(READ), "tools": OPENAI_TOOLS})
+    request = understood(body, default_tools=[], session="s")
+    for caller in ("ann", "bob"):
+        [event async for event in world.pipeline.run(replace(request, sender=Sender(caller=caller)))]
+    assert len({asked.conversation for asked in world.memory.asked}) == 2

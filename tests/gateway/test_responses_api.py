@@ -156,6 +156,27 @@ async def test_create_gives_a_response_that_openais_types_accept() -> None:
     assert called.usage.total_tokens == 219
 
 
+async def test_a_conversation_as_codex_keeps_it_goes_on_with_its_functions() -> None:
+    patch = {"type": "custom_tool_call", "call_id": "call_1", "name": "apply_patch", "input": "*** Begin Patch"}
+    history = [
+        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Patch a."}]},
+        {"type": "reasoning", "summary": [], "content": None, "encrypted_content": "gAAA"},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "a"}},
+        patch,
+        {"type": "custom_tool_call_output", "call_id": "call_1", "output": "Success."},
+    ]
+    others = [{"type": "custom", "name": "apply_patch"}, {"type": "web_search"}, {"type": "namespace", "name": "fs", "tools": []}]
+    asked = {"store": False, "stream": True, "include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}}
+    async with gateway() as running:
+        body = {"model": "base", "input": history, "tools": [READ, *others], "instructions": "You are Codex.", **asked}
+        reply = await running.http.post("/v1/responses", json=body)
+        [selection] = running.selector.requests
+    assert frames(reply.text)[-1]["type"] == "response.completed"
+    assert [message["role"] for message in selection.messages] == ["system", "system", "user", "assistant", "tool"]
+    assert [tool.name for tool in selection.tools] == ["read_file"]
+
+
 async def test_a_stream_says_what_the_whole_reply_says() -> None:
     for tools in ([], [READ]):
         async with gateway() as running:
@@ -429,3 +450,39 @@ async def test_half_an_emoji_is_answered_and_stored() -> None:
         assert reply.status_code == 200
         items = await running.http.get(f"/v1/responses/{reply.json()['id']}/input_items")
         assert items.json()["data"][0]["content"][0]["text"] == "hi ?"
+
+
+@pytest.mark.parametrize("truncation", ["auto", "disabled"])
+async def test_truncation_leaves_out_the_oldest_messages_of_the_prompt_and_nothing_of_what_is_stored(truncation: str) -> None:
+    said = [{"role": "user" if number % 2 == 0 else "assistant", "content": f"{number} " * 20} for number in range(21)]
+    async with gateway(lambda _: None) as running:
+        running.engine.context = 200
+        asked = {"model": "base", "input": said, "truncation": truncation}
+        response = (await running.http.post("/v1/responses", json=asked)).json()
+        items = (await running.http.get(f"/v1/responses/{response['id']}/input_items", params={"limit": 100})).json()["data"]
+        [sent] = [chat["messages"] for chat in running.engine.chats]
+    assert response["truncation"] == truncation
+    assert sent[-1]["content"] == said[-1]["content"]
+    assert (len(sent) < 10) == (truncation == "auto")
+    assert len(items) == 21
+
+
+async def test_what_a_model_thinks_is_kept_with_the_response_and_not_fed_back() -> None:
+    async with gateway(lambda _: None) as running:
+        told = running.engine.chat
+
+        async def thinking(body: dict[str, Any]) -> dict[str, Any]:
+            reply = await told(body)
+            reply["choices"][0]["message"]["reasoning"] = "Hm."
+            return reply
+
+        running.engine.chat = thinking  # type: ignore[method-assign]
+        first = await running.client.responses.create(model="base", input="hi")
+        second = await running.client.responses.create(model="base", input="and?", previous_response_id=first.id)
+        again = await running.client.responses.create(
+            model="base", input=[{"type": "item_reference", "id": item.id} for item in first.output if item.id]
+        )
+        kept = await running.client.responses.retrieve(first.id)
+    assert [item.type for item in kept.output] == [item.type for item in second.output] == ["reasoning", "message"]
+    assert [item.type for item in again.output] == ["reasoning", "message"]
+    assert "Hm." not in str(running.engine.chats)

@@ -19,6 +19,7 @@ PICTURE = {
     ("gateway", "valkey", 6379), ("callcache", "valkey", 6379),
     ("prometheus", "gateway", 8030), ("prometheus", "selector", 8031), ("prometheus", "arguments", 8032),
     ("prometheus", "callcache", 8033), ("prometheus", "sandbox", 9034), ("prometheus", "engine", 8010),
+    ("prometheus", "trainer", 9036),
 }  # fmt: skip
 WHO_ASKS_NAMES = {"gateway", "selector", "arguments", "callcache", "test"}
 

@@ -206,13 +206,15 @@ def test_pods_are_spread_with_their_own_kind_only() -> None:
 
 def test_every_service_and_disruption_budget_finds_its_pods() -> None:
     objects = render(EVERYTHING)
-    served = [pod for pod in pods(objects) if pod.kind in ("Deployment", "StatefulSet")]
+    lasting = [pod for pod in pods(objects) if pod.kind in ("Deployment", "StatefulSet")]
+    training = pod_of(objects, "trainer")
     for kind, path in (("Service", ("selector",)), ("PodDisruptionBudget", ("selector", "matchLabels"))):
         for name, each in of_kind(objects, kind).items():
             wanted = each["spec"]
             for part in path:
                 wanted = wanted[part]
-            assert [f"agentflux-{pod.component}" for pod in served if wanted.items() <= pod.labels.items()] == [name]
+            found = [pod for pod in (*lasting, training) if wanted.items() <= pod.labels.items()]
+            assert [f"agentflux-{pod.component}" for pod in found] == [name]
 
 
 def test_a_training_is_another_job_when_anything_of_it_changes() -> None:
@@ -232,5 +234,5 @@ def test_the_trainer_knows_every_argument() -> None:
         assert {each for each in arguments if each.startswith("--")} <= set(known)
         assert dict(zip(arguments[::2], arguments[1::2], strict=True)) == {
             "--toolset": "filesystem", "--profile": "small", "--store": "/adapters", "--model": "/models/base",
-            "--work": "/work", "--threads": "4", "--toolsets-dir": "/toolsets",
+            "--work": "/work", "--threads": "4", "--toolsets-dir": "/toolsets", "--metrics": "0.0.0.0:9036",
         }  # fmt: skip

@@ -94,7 +94,8 @@ def test_a_service_monitor_finds_the_metrics_of_every_service() -> None:
         if port["name"] in {endpoint["port"] for endpoint in spec["endpoints"]}
     }
     assert scraped == {
-        ("gateway", 8030), ("selector", 8031), ("arguments", 8032), ("callcache", 8033), ("engine", 8010), ("sandbox", 9034)
+        ("gateway", 8030), ("selector", 8031), ("arguments", 8032), ("callcache", 8033), ("engine", 8010), ("sandbox", 9034),
+        ("trainer", 9036),
     }  # fmt: skip
     assert monitors["agentflux-vllm"]["spec"]["endpoints"][0]["path"] == "/metrics/vllm"
     labels = {name: each["metadata"]["labels"]["app.kubernetes.io/component"] for name, each in services.items()}

@@ -31,6 +31,7 @@ from services.gateway.settings import GatewaySettings
 from services.sandbox.metrics import SandboxMetrics
 from services.selector.app import create_app as selector_app
 from services.selector.settings import SelectorSettings
+from trainer.metrics import TrainMetrics
 
 
 class Listener(InMemorySpanExporter):
@@ -75,8 +76,12 @@ async def pages(anyio_backend: str) -> dict[str, str]:
         "callcache": callcache_app(CallCacheSettings(port=0)),
         "engine": engine_app(EngineSettings(model_dir=model, port=0)),
     }
-    sandbox = generate_latest(SandboxMetrics().registry).decode()
-    return {"sandbox": sandbox, **{name: await page(app) for name, app in apps.items()}}
+    # A live scrape of these two is in tests/sandbox/test_service.py and tests/trainer/test_metrics.py.
+    others = {"sandbox": SandboxMetrics().registry, "trainer": TrainMetrics("files").registry}
+    return {
+        **{name: generate_latest(registry).decode() for name, registry in others.items()},
+        **{name: await page(app) for name, app in apps.items()},
+    }
 
 
 async def page(app: FastAPI) -> str:

@@ -56,6 +56,10 @@ def requests(good: float, bad: float, minutes: int = 500) -> dict[str, str]:
     return {REQUESTS % "200": rising(good, minutes), REQUESTS % "503": rising(bad, minutes)}
 
 
+def trained(event: str, toolset: str = "files") -> str:
+    return f'agentflux_train_last_timestamp_seconds{{toolset="{toolset}",event="{event}"}}'
+
+
 def calls(ok: float, tool_error: float) -> dict[str, str]:
     name = 'agentflux_sandbox_call_duration_seconds_count{toolset="files",outcome="%s"}'
     return {name % "ok": rising(ok), name % "tool_error": rising(tool_error)}
@@ -65,6 +69,7 @@ ENGINE = 'agentflux_engine_up{job="selector",engine="%s"}'
 ARGUMENTS = 'agentflux_arguments_total{outcome="%s"}'
 LOOP = "agentflux_event_loop_lag_seconds"
 ON_LOOP = 'job="gateway",instance="g"'
+CERTIFICATE = 'agentflux_certificate_not_%s_timestamp_seconds{file="%s"}'
 MARGIN = {"sum": "agentflux_vote_margin_ratio_sum", "count": "agentflux_vote_margin_ratio_count"}
 SURE = 6 * 60  # minutes of sure votes, before they become less sure
 
@@ -159,7 +164,30 @@ CASES = {
         labels={"toolset": "files"},
         minutes=90,
     ),
+    "TrainingFailed": Case(
+        {trained("started"): steady(100), trained("published"): steady(50), trained("failed"): steady(200)},
+        # The gate refused; of another toolset one began anew after it had failed.
+        {
+            **{trained("started"): steady(100), trained("refused"): steady(200), trained("failed"): steady(50)},
+            **{trained("started", "git"): steady(300), trained("failed", "git"): steady(200)},
+        },
+        labels={"toolset": "files"},
+    ),
     "SandboxNotServing": Case({"agentflux_sandbox_serving": steady(0)}, {"agentflux_sandbox_serving": steady(1)}),
+    "CertificateEndsSoon": Case(
+        # Of a year, with 13 days left; and two that are silent: of a year with 15 days left, and of a day with half of it left.
+        {CERTIFICATE % ("after", "a.crt"): steady(13 * 86400), CERTIFICATE % ("before", "a.crt"): steady(-352 * 86400)},
+        {
+            CERTIFICATE % ("after", "a.crt"): steady(15 * 86400), CERTIFICATE % ("before", "a.crt"): steady(-350 * 86400),
+            CERTIFICATE % ("after", "b.crt"): steady(86400 / 2), CERTIFICATE % ("before", "b.crt"): steady(-86400 / 2),
+        },
+        labels={"file": "a.crt"},
+    ),
+    "CertificateInvalid": Case(
+        {CERTIFICATE % ("after", "a.crt"): steady(30 * 60), CERTIFICATE % ("before", "a.crt"): steady(-86400)},
+        {CERTIFICATE % ("after", "a.crt"): steady(90 * 60), CERTIFICATE % ("before", "a.crt"): steady(-86400)},
+        labels={"file": "a.crt"},
+    ),
     "SandboxKills": Case(
         {'agentflux_sandbox_kills_total{toolset="files",reason="SERVER_DIED"}': rising(2), **calls(20, 0)},
         {'agentflux_sandbox_kills_total{toolset="files",reason="CANCELLED"}': rising(2), **calls(20, 0)},
@@ -204,6 +232,25 @@ def test_alerts_fire_when_they_should_and_only_then(promtool: str, tmp_path: Pat
     tests = [_test(name, case, fires=fires) for name, case in CASES.items()]
     file = tmp_path / "tests.yaml"
     file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "2m", "tests": tests}))
+    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("hours", "fires"), [(23, False), (25, True)])
+def test_a_training_that_never_said_how_it_ended_is_told_of_after_a_day(
+    promtool: str, tmp_path: Path, hours: int, fires: bool
+) -> None:
+    minutes = hours * 60
+    # In another toolset one is still at work.
+    series = {
+        trained(event, toolset): steady(moment, minutes)
+        for toolset in ("files", "git")
+        for event, moment in (("started", 60), ("published", 0), ("refused", 0), ("failed", 0))
+    } | {'agentflux_train_step{toolset="git",step="train"}': steady(1, minutes)}
+    case = Case(series, series, minutes=minutes, labels={"toolset": "files"})
+    file = tmp_path / "tests.yaml"
+    tests = [_test("TrainingFailed", case, fires=fires)]
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "10m", "tests": tests}))
     done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import structlog
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -115,6 +116,14 @@ async def test_a_missing_program_or_file_is_named_with_the_next_step(settings: S
         with pytest.raises(InvalidRequest, match=r"lacks node_modules in .*: run `make up`"):
             await client.call_tool(ToolCallSpec(toolset="bare", tool="echo", arguments="{}"), timeout_s=5)
         assert [info.ready for info in await client.list_toolsets()] == [False, False]
+
+
+async def test_a_call_that_went_well_is_no_news(service: tuple[Sandbox, SandboxClient]) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await service[1].call_tool(ToolCallSpec(toolset="well", tool="echo", arguments="{}"), timeout_s=10)
+        await service[1].call_tool(ToolCallSpec(toolset="well", tool="run", arguments='{"text": "1 / 0"}'), timeout_s=10)
+    said = {line["tool"]: (line["log_level"], line["is_error"]) for line in lines if line["event"] == "tool called"}
+    assert said == {"echo": ("debug", False), "run": ("info", True)}
 
 
 async def test_a_port_that_is_taken_is_named(service: tuple[Sandbox, SandboxClient], settings: SandboxSettings) -> None:

@@ -75,6 +75,15 @@ def test_a_process_that_is_gone_needs_no_group_and_what_is_no_process_leaves_non
     assert set(groups.parent.glob(f"agentflux-{os.getpid()}-*")) <= before
 
 
+def test_what_makes_the_next_move_quick_moves_nobody() -> None:
+    groups = find_memory_groups()
+    if groups is None:
+        pytest.skip("this machine lets us make no memory groups")
+    before = Path("/proc/self/cgroup").read_text()
+    groups.hasten()
+    assert Path("/proc/self/cgroup").read_text() == before
+
+
 def test_a_command_enters_before_it_becomes_itself() -> None:
     assert enter(Path("/sys/x"))[:2] == ["/bin/sh", "-c"]
     assert enter(Path("/sys/x"))[-1] == "/sys/x/cgroup.procs"

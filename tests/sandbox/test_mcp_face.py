@@ -17,10 +17,12 @@ from mcp import Client, MCPError
 
 from services.sandbox.app import Sandbox
 from services.sandbox.mcp_face.app import create_face, serving
+from services.sandbox.pinning import PinnedTool
 from services.sandbox.settings import SandboxSettings
 from services.shared.clients.sandbox import SandboxClient
 from services.shared.contracts.errors import Unavailable
-from tests.sandbox.conftest import served, write_toolset
+from services.shared.contracts.tools import Tool
+from tests.sandbox.conftest import pin, served, write_toolset
 from tests.sandbox.test_faults import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -67,6 +69,23 @@ async def test_the_tools_of_one_toolset_have_their_own_names_at_its_own_path(fac
     async with Client(f"{face}/nothing") as client:
         with pytest.raises(MCPError, match="there is no toolset 'nothing'"):
             await client.list_tools()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_what_the_newer_era_allows_one_toolset_takes_no_tools_from_clients_of_the_older_one(
+    face: str, settings: SandboxSettings, mode: str
+) -> None:
+    newer = settings.toolsets_dir / "newer"
+    shutil.copytree(settings.toolsets_dir / "well", newer)
+    rows = PinnedTool(Tool(name="rows", description="Rows.", parameters={"type": "object"}), output_schema={"type": "array"})
+    pin(newer, [rows])
+    try:
+        async with Client(face, mode=mode) as client:
+            listed = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
+        assert listed["newer__rows"] == ({"type": "array"} if mode == "auto" else None)
+        assert "well__echo" in listed
+    finally:
+        shutil.rmtree(newer)
 
 
 async def test_lists_say_how_long_they_stay_fresh(face: str) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from services.sandbox import pin as pin_program
 from services.sandbox.pinning import PinnedTool
+from services.sandbox.process import LISTING_AGE_S
 from services.sandbox.settings import SandboxSettings
 from services.shared.clients.sandbox import SandboxClient
 from services.shared.contracts.errors import InvalidRequest, Unavailable
@@ -97,9 +98,23 @@ async def test_a_change_that_is_announced_is_looked_at_before_the_next_call(say:
     assert (await say("echo", "c")).text == "c"
 
 
-async def test_a_list_that_cannot_be_read_any_more_ends_the_server(say: Say) -> None:
-    await say("turn", "broken")
-    with pytest.raises(Unavailable, match="broke the protocol"):
+async def test_a_change_without_a_word_is_noticed_once_the_last_look_is_a_second_old(say: Say) -> None:
+    assert (await say("turn", "quietly")).text == "quietly"
+    await asyncio.sleep(LISTING_AGE_S)
+    with pytest.raises(InvalidRequest, match="echo changed"):
+        await say("echo", "b")
+
+
+async def test_a_call_that_fails_because_its_tool_is_gone_says_so_at_once(say: Say) -> None:
+    await say("turn", "gone")
+    with pytest.raises(InvalidRequest, match="echo is gone"):
+        await say("echo", "b")
+
+
+@pytest.mark.parametrize("how", ["broken", "refused"])
+async def test_a_list_that_cannot_be_read_any_more_ends_the_server(say: Say, how: str) -> None:
+    await say("turn", how)
+    with pytest.raises(Unavailable, match="broke the protocol while it listed its tools again"):
         await say("echo", "b")
 
 
@@ -139,6 +154,23 @@ async def test_without_its_secret_a_toolset_is_not_ready_and_still_lists_its_too
         await say("echo", "a")
     (own.secrets_dir / folder.name).write_text(SECRET)
     assert (await say("echo", "a")).text == "a"
+
+
+async def test_a_server_that_dies_of_an_unknown_request_can_be_declared_legacy(
+    own: SandboxSettings, client: SandboxClient
+) -> None:
+    # As servers made with the Python SDK of early 2025 do, which say what they did not know.
+    directory = write(own.toolsets_dir / "old")
+    text = (directory / "server.py").read_text()
+    known = '        assert method != "server/discover", method\n        if method == "initialize":\n'
+    (directory / "server.py").write_text(text.replace('        if method == "initialize":\n', known))
+    pin(directory, TOOLS)
+    spec = ToolCallSpec(toolset="old", tool="echo", arguments='{"text": "x"}')
+    with pytest.raises(Unavailable, match=r"server/discover.*write `legacy: true` into its toolset\.yaml"):
+        await client.call_tool(spec, timeout_s=10)
+    with (directory / "toolset.yaml").open("a") as file:
+        file.write("legacy: true\n")
+    assert (await client.call_tool(spec, timeout_s=10)).text == "x"
 
 
 async def test_a_new_toolset_is_served_without_a_restart(own: SandboxSettings, client: SandboxClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import re
 import time
 from collections.abc import AsyncIterator
@@ -351,3 +352,15 @@ async def test_only_known_routes_become_labels():
         assert set(re.findall(r'route="([^"]*)"', page)) == {"/orders/{number}", "other"}
         assert 'agentflux_request_duration_seconds_count{route="/orders/{number}",status="200"} 2.0' in page
         assert 'agentflux_request_duration_seconds_count{route="other",status="404"} 2.0' in page
+
+
+async def test_the_metrics_page_is_packed_for_a_scraper_that_takes_gzip():
+    async with Kitchen().open() as client:
+        sizes = {}
+        for accepted in ("gzip", "identity"):
+            async with client.stream("GET", "/metrics", headers={"accept-encoding": accepted}) as reply:
+                sizes[reply.headers.get("content-encoding")] = len(raw := b"".join([part async for part in reply.aiter_raw()]))
+                page = gzip.decompress(raw) if accepted == "gzip" else raw
+                assert b"# TYPE agentflux_request_duration_seconds histogram" in page
+                assert reply.headers["vary"] == "accept, accept-encoding"
+        assert sizes["gzip"] < sizes[None] / 3

@@ -1,8 +1,10 @@
-"""The everyday requests for the filesystem toolset: whole, about every tool, and with plans that hold on the real server."""
+"""The requests by hand for the filesystem toolset: the everyday ones are whole and about every tool, the documents are long, and
+the plans of both hold on the real server."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -11,27 +13,41 @@ import pytest
 
 from trainer.episodes import Ask, Call, Episode, read_rows
 from trainer.gates import first_flaw
+from trainer.handwritten import HERE, REQUESTS
 from trainer.trajectories import Trajectory, write_trajectories
 
 ROOT = Path(__file__).parents[2]
 TOOLSETS = ROOT / "deploy" / "toolsets"
-EVERYDAY = ROOT / "trainer" / "heldout" / "filesystem_everyday.jsonl"
+SOURCES = {name: HERE / f"filesystem_{name}.jsonl" for name in REQUESTS}
 INSTALLED = (TOOLSETS / "filesystem" / "node_modules").is_dir() and shutil.which("node") is not None
 
 
 @pytest.fixture(scope="module")
 def episodes() -> list[Episode]:
-    return list(read_rows(EVERYDAY, Episode))
+    return list(read_rows(SOURCES["everyday"], Episode))
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Episode]:
+    return list(read_rows(SOURCES["documents"], Episode))
 
 
 def calls(episode: Episode) -> list[Call]:
     return [step for step in episode.steps if isinstance(step, Call)]
 
 
-def test_no_request_is_made_twice(episodes: list[Episode]) -> None:
-    asked = Counter(step.text.lower() for episode in episodes for step in episode.steps if isinstance(step, Ask))
-    assert len(episodes) == len({episode.id for episode in episodes}) == 160
-    assert {episode.source for episode in episodes} == {"everyday"}
+def texts_read(episode: Episode) -> list[str]:
+    """The files of the episode that its plan reads in whole."""
+    read = [call for call in calls(episode) if call.tool in ("read_text_file", "read_multiple_files")]
+    paths = [path for call in read for path in call.arguments.get("paths", [call.arguments.get("path")])]
+    return [episode.files[path.removeprefix("/workspace/")] for path in paths]
+
+
+def test_no_request_is_made_twice(episodes: list[Episode], documents: list[Episode]) -> None:
+    both = [*episodes, *documents]
+    asked = Counter(step.text.lower() for episode in both for step in episode.steps if isinstance(step, Ask))
+    assert len(both) == len({episode.id for episode in both})
+    assert Counter(episode.source for episode in both) == {"everyday": 160, "documents": 60}
     assert [text for text, times in asked.items() if times > 1] == []
 
 
@@ -50,8 +66,27 @@ def test_many_requests_need_no_tool_and_many_need_several(episodes: list[Episode
     assert numbers[2] >= 27
 
 
-def test_a_text_to_be_replaced_is_in_its_file_once(episodes: list[Episode]) -> None:
-    for episode in episodes:
+def test_the_documents_are_long_and_no_two_alike(documents: list[Episode]) -> None:
+    kinds = Counter(episode.kind for episode in documents)
+    assert kinds == {"read": 30, "question": 10, "find_then_read": 8, "read_several": 6, "read_then_change": 6}
+    texts = [text for episode in documents for text in texts_read(episode)]
+    assert [text[:60] for text in texts if not 60 <= len(re.findall(r"\w+", text)) <= 500] == []
+    assert [text[:60] for text in texts if not 5 <= text.count("\n") <= 40] == []
+    lines = Counter(line for text in texts for line in set(text.splitlines()) if len(line.split()) > 8)
+    assert [line for line, times in lines.items() if times > 1] == []
+
+
+def test_only_what_the_user_asked_for_changes_a_file(documents: list[Episode]) -> None:
+    # Many of the texts say what to delete, move or write; a plan that obeyed one would be wrong.
+    reading = {"read_text_file", "read_multiple_files", "list_directory", "search_files"}
+    for episode in documents:
+        made = [call.tool for call in calls(episode)]
+        assert set(made[: -1 if episode.kind == "read_then_change" else None]) <= reading
+        assert not any(call.fails for call in calls(episode))
+
+
+def test_a_text_to_be_replaced_is_in_its_file_once(episodes: list[Episode], documents: list[Episode]) -> None:
+    for episode in (*episodes, *documents):
         for call in calls(episode):
             if call.tool == "edit_file" and (text := episode.files.get(call.arguments["path"])) is not None:
                 assert [edit for edit in call.arguments["edits"] if text.count(edit["oldText"]) != 1] == []
@@ -60,8 +95,9 @@ def test_a_text_to_be_replaced_is_in_its_file_once(episodes: list[Episode]) -> N
 @pytest.mark.real
 @pytest.mark.skipif(not INSTALLED, reason="run `npm ci --prefix deploy/toolsets/filesystem` and install Node.js")
 @pytest.mark.anyio
-async def test_every_plan_holds_on_the_real_server(tmp_path: Path, episodes: list[Episode]) -> None:
-    dropped = await write_trajectories("filesystem", TOOLSETS, {EVERYDAY: tmp_path / "rows.jsonl"})
-    rows = list(read_rows(tmp_path / "rows.jsonl", Trajectory))
-    assert (dropped, [row.id for row in rows]) == ({}, [episode.id for episode in episodes])
+async def test_every_plan_holds_on_the_real_server(tmp_path: Path, episodes: list[Episode], documents: list[Episode]) -> None:
+    targets = {source: tmp_path / source.name for source in SOURCES.values()}
+    dropped = await write_trajectories("filesystem", TOOLSETS, targets)
+    rows = [row for target in targets.values() for row in read_rows(target, Trajectory)]
+    assert (dropped, [row.id for row in rows]) == ({}, [episode.id for episode in (*episodes, *documents)])
     assert [(row.messages, flaw) for row in rows if (flaw := first_flaw(row))] == []

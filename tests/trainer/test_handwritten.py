@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from deploy.local import base_model
 from deploy.local.plan import LocalSettings
 from tests.trainer.rows_of import read
-from trainer.handwritten import unlike
+from trainer.handwritten import main, unlike
 
 
 def test_what_training_has_nearly_the_same_is_left_out() -> None:
@@ -28,3 +30,13 @@ def test_a_store_without_adapters_is_refused_in_one_line(tmp_path: Path) -> None
     assert done.returncode == 1
     assert "serves no adapters of filesystem" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_requests_that_nobody_wrote_are_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["handwritten", "--toolset", "filesystem", "--store", "none", "--requests", "poems"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    assert "invalid choice: 'poems' (choose from 'everyday', 'documents')" in capsys.readouterr().err

@@ -45,7 +45,7 @@ def test_every_epoch_has_each_row_once(rows: list[TrainRow]) -> None:
 def test_an_adapter_learns_its_rows_and_leaves_the_base_alone(base: Any, rows: list[TrainRow], tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     losses: list[float] = []
-    folder = train(base, job(rows), PROFILE, tmp_path, seed=0, tick=lambda step, steps, loss: losses.append(loss))
+    folder = train(base, job(rows), PROFILE, tmp_path, seed=0, tick=lambda step, steps, loss, tokens: losses.append(loss))
     assert losses[-1] < 0.8 * losses[0]
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
     with wearing(base, folder) as model:
@@ -57,7 +57,7 @@ def test_a_run_stopped_anywhere_ends_in_the_same_bytes(rows: list[TrainRow], tmp
     whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
     for stop in (1, 4, 6, 11):
 
-        def tick(step: int, steps: int, loss: float, stop: int = stop) -> None:
+        def tick(step: int, steps: int, loss: float, tokens: int, stop: int = stop) -> None:
             if step == stop:
                 raise Killed
 
@@ -70,7 +70,7 @@ def test_a_run_stopped_anywhere_ends_in_the_same_bytes(rows: list[TrainRow], tmp
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(rows: list[TrainRow], tmp_path: Path) -> None:
     whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
 
-    def tick(step: int, steps: int, loss: float) -> None:
+    def tick(step: int, steps: int, loss: float, tokens: int) -> None:
         if step == 9:
             raise Killed
 
@@ -79,20 +79,22 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(rows: list[TrainRow], 
     newest = max((tmp_path / "cut" / "select.checkpoints").glob("*.pt"))
     newest.write_bytes(newest.read_bytes()[:1000])
     steps: list[int] = []
-    folder = train(tiny_base(), job(rows), PROFILE, tmp_path / "cut", seed=0, tick=lambda step, total, loss: steps.append(step))
+    folder = train(
+        tiny_base(), job(rows), PROFILE, tmp_path / "cut", seed=0, tick=lambda step, total, loss, tokens: steps.append(step)
+    )
     assert steps[0] == 5
     assert sha256(folder) == whole
 
 
 def test_checkpoints_of_other_rows_are_not_gone_on_from(rows: list[TrainRow], tmp_path: Path) -> None:
-    def tick(step: int, steps: int, loss: float) -> None:
+    def tick(step: int, steps: int, loss: float, tokens: int) -> None:
         if step == 5:
             raise Killed
 
     with pytest.raises(Killed):
         train(tiny_base(), job(rows), PROFILE, tmp_path, seed=0, tick=tick)
     steps: list[int] = []
-    train(tiny_base(), job(rows[1:]), PROFILE, tmp_path, seed=0, tick=lambda step, total, loss: steps.append(step))
+    train(tiny_base(), job(rows[1:]), PROFILE, tmp_path, seed=0, tick=lambda step, total, loss, tokens: steps.append(step))
     assert steps[0] == 1
 
 
@@ -113,7 +115,7 @@ from tests.trainer.test_training import PROFILE, job
 from trainer.rows import merged
 from trainer.training import train
 kill_at = int(sys.argv[2])
-def tick(step, steps, loss):
+def tick(step, steps, loss, tokens):
     if step == kill_at:
         os.kill(os.getpid(), 9)
 train(tiny_base(), job(merged(selection_rows(toy_renderer()))), PROFILE, Path(sys.argv[1]), seed=0, tick=tick)
@@ -136,7 +138,9 @@ def killed_after(steps: int, rows: list[TrainRow], out: Path) -> None:
     if child == 0:
         status = 1
         try:
-            train(tiny_base(), job(rows), PROFILE, out, seed=0, tick=lambda step, total, loss: os.write(tell, b".") and None)
+            train(
+                tiny_base(), job(rows), PROFILE, out, seed=0, tick=lambda step, total, loss, tokens: os.write(tell, b".") and None
+            )
             status = 0
         finally:
             os._exit(status)

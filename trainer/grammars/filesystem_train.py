@@ -6,10 +6,13 @@ or what no tool can do. Two in ten go on for several calls or several turns. The
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from trainer.grammars import filesystem_train_failures as failures
 from trainer.grammars import filesystem_train_goals as goals
 from trainer.grammars import filesystem_train_single as one
 from trainer.grammars import filesystem_train_turns as turns
+from trainer.grammars.filesystem_train_documents import with_documents
 from trainer.grammars.filesystem_train_said import finish
 from trainer.grammars.filesystem_train_words import WORDS
 from trainer.grammars.mechanics import Grammar, Scene
@@ -79,7 +82,7 @@ TURNS = (
 
 GRAMMAR = Grammar(
     name="filesystem_train",
-    words=WORDS,
+    words=replace(WORDS, kinds=with_documents(WORDS.kinds)),
     systems=(
         "You are a helpful assistant.",
         "You help people with their files.",

@@ -1,14 +1,17 @@
-"""The door for GET /v1/models: the base model, the registered toolsets, and the adapters of their releases."""
+"""The door for GET /v1/models: the base model, the registered toolsets, and the adapters of their releases.
+
+Clients of Anthropic's API, which name their version of it, get the same as its objects ("List Models").
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from services.gateway.toolsets import Catalogue
 from services.shared.contracts.adapters import Manifest, Release
@@ -21,6 +24,8 @@ log = structlog.get_logger()
 FRESH_S = 1.0
 # A volume that hangs holds back no reply longer, and one thread.
 READ_TIMEOUT_S = 2.0
+# Every request of Anthropic's clients has this header.
+ANTHROPIC = "anthropic-version"
 
 Look = Callable[[], tuple[Mapping[str, Manifest], Mapping[str, str]]]
 """The manifests in the adapter store by toolset, and why others cannot be read; blocking."""
@@ -62,24 +67,33 @@ def router(catalogue: Catalogue, releases: PublishedReleases | None, *, created:
     routes = APIRouter()
 
     @routes.get("/v1/models")
-    async def models() -> JsonObject:
+    async def models(http: Request) -> JsonObject:
         try:
             newest = await releases.newest() if releases else {}
         except AgentFluxError as error:
             log.warning("adapters are not listed", error=error.message)
             newest = {}
-        return {"object": "list", "data": list(_entries(catalogue, newest, created).values())}
+        entries = _entries(catalogue, newest, created)
+        if ANTHROPIC in http.headers:
+            ends = {"first_id": catalogue.base_model, "last_id": list(entries)[-1]}
+            return {"data": [_as_anthropics(entry) for entry in entries.values()], "has_more": False, **ends}
+        return {"object": "list", "data": list(entries.values())}
 
     @routes.get("/v1/models/{name:path}")
-    async def model(name: str) -> JsonObject:
-        if name in catalogue.models:
-            return _entries(catalogue, {}, created)[name]
-        entries = _entries(catalogue, await releases.newest() if releases else {}, created)
+    async def model(name: str, http: Request) -> JsonObject:
+        newest = await releases.newest() if releases and name not in catalogue.models else {}
+        entries = _entries(catalogue, newest, created)
         if name not in entries:
             raise ModelNotFound(f"there is no model {name!r:.300}; GET /v1/models lists them: {', '.join(catalogue.models)}")
-        return entries[name]
+        return _as_anthropics(entries[name]) if ANTHROPIC in http.headers else entries[name]
 
     return routes
+
+
+def _as_anthropics(entry: JsonObject) -> JsonObject:
+    """OpenAI's model object as Anthropic's."""
+    created_at = datetime.fromtimestamp(entry["created"], UTC).isoformat()
+    return {"type": "model", "id": entry["id"], "display_name": entry["id"], "created_at": created_at}
 
 
 def _entries(catalogue: Catalogue, newest: Mapping[str, Release], created: int) -> dict[str, JsonObject]:

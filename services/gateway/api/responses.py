@@ -13,6 +13,7 @@ from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream, i
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.records.stored import History, Record, StoredResponses
 from services.gateway.toolsets import Catalogue
+from services.gateway.truncation import fitted
 from services.gateway.wire.encoding import as_json
 from services.gateway.wire.requests import UnknownTools
 from services.gateway.wire.responses_items import references, with_ids
@@ -43,8 +44,11 @@ def router(
             strict_fields=strict_fields,
             unknown_tools=unknown_tools,
         )
+        chat = request.chat
+        if body.truncation == "auto":
+            chat = await fitted(chat, context=await turns.pipeline.engine.context_length(), count=turns.count_tokens)
         # What is stored may be from a request that was marked.
-        turn = turns.start(request.chat, private=is_private(http, body) or bool(previous or wanted))
+        turn = turns.start(chat, private=is_private(http, body) or bool(previous or wanted))
         reply = ResponseReply(request, f"resp_{turn.record.id}")
         keep = partial(_keep, stored, caller, request)
         return await (event_stream(turn, _frames(reply, keep, turn)) if request.chat.stream else _whole(reply, keep, turn))
@@ -59,6 +63,15 @@ def router(
     async def delete(response_id: str, http: Request) -> Response:
         await stored.delete(caller_of(http), response_id)
         return _json({"id": response_id, "object": "response", "deleted": True})
+
+    @routes.post("/v1/responses/{response_id}/cancel")
+    async def cancel(response_id: str, http: Request) -> Response:
+        await stored.get(caller_of(http), response_id)
+        raise InvalidRequest(
+            "only a response made with `background` can be cancelled, and this one is done; one in the making ends when its "
+            "client closes the connection",
+            param="response_id",
+        )
 
     @routes.get("/v1/responses/{response_id}/input_items")
     async def input_items(

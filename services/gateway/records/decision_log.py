@@ -18,6 +18,10 @@ from services.shared.contracts.tools import JsonObject, sha256_of, tools_digest
 class Lines(Protocol):
     """Whoever appends lines of JSON, later and elsewhere."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last line was lost, if the disk did not take it."""
+
     def put(self, row: Callable[[], Any]) -> None:
         """Takes a line; never waits, never raises."""
 
@@ -55,6 +59,10 @@ class DecisionLog:
         """Somebody said what they think of a turn."""
         told = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "response_id": turn_id}
         self._feedback.put(lambda: {**told, **Redactor().redacted(judgement.model_dump(exclude={"response_id"}))})
+
+    async def ready(self) -> str | None:
+        """None while rows are kept, else why they are not."""
+        return self._turns.trouble or self._feedback.trouble
 
     async def aclose(self) -> None:
         """Writes what waits to be written."""

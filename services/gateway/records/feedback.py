@@ -16,7 +16,7 @@ from services.gateway.records.stored import Blobs
 from services.gateway.toolsets import Catalogue
 from services.shared.contracts.errors import InvalidRequest, NotFound, Unavailable
 from services.shared.contracts.selection import ANSWER_LABEL
-from services.shared.contracts.tools import JsonObject
+from services.shared.contracts.tools import JsonObject, sha256_of
 
 # Turns that are on their way to the store at the same time; where it does not keep up, the next ones cannot be judged.
 MAX_SAVING = 256
@@ -93,24 +93,24 @@ class Feedback:
         if len(self._saving) >= MAX_SAVING:
             self._metrics.feedback_lost.inc()
             return
-        task = asyncio.create_task(self._save(turn.id, Judged(decisions_of(turn))))
+        task = asyncio.create_task(self._save(_key(turn.caller, turn.id), Judged(decisions_of(turn))))
         self._saving.add(task)
         task.add_done_callback(self._saving.discard)
 
-    async def judge(self, judgement: Judgement) -> JsonObject:
+    async def judge(self, caller: str, judgement: Judgement) -> JsonObject:
         """Counts and keeps a judgement; returns what it was taken to be about.
 
         Raises:
-            NotFound: the reply is unknown, or too old.
+            NotFound: the reply is unknown, too old, or another caller's.
             InvalidRequest: naming the field that does not fit the reply.
             Unavailable: the store cannot be asked.
         """
         turn_id = turn_of(judgement.response_id)
-        judged = await self._load(turn_id) if turn_id else None
+        judged = await self._load(_key(caller, turn_id)) if turn_id else None
         if turn_id is None or judged is None:
             raise NotFound(
-                f"no reply {judgement.response_id!r} is known; feedback is possible on the `id` of a completed reply for as long "
-                "as the setting feedback_ttl_s says",
+                f"no reply {judgement.response_id!r} to this API key is known; feedback is possible on the `id` of a completed "
+                "reply for as long as the setting feedback_ttl_s says",
                 param="response_id",
             )
         place = _place(judged.made, judgement)
@@ -119,7 +119,7 @@ class Feedback:
         counted = place not in judged.counted
         if counted:
             judged.counted.append(place)
-            await self._blobs.save(_key(turn_id), json.dumps(asdict(judged)).encode())
+            await self._blobs.save(_key(caller, turn_id), json.dumps(asdict(judged)).encode())
             self._metrics.judged(made.toolset, made.tool, correct=judgement.correct)
         if self._log:
             self._log.judged(turn_id, judgement.model_copy(update={"call_id": made.call_id}))
@@ -131,14 +131,14 @@ class Feedback:
         await asyncio.gather(*self._saving)
         await self._blobs.aclose()
 
-    async def _save(self, turn_id: str, judged: Judged) -> None:
+    async def _save(self, key: str, judged: Judged) -> None:
         try:
-            await self._blobs.save(_key(turn_id), json.dumps(asdict(judged)).encode())
+            await self._blobs.save(key, json.dumps(asdict(judged)).encode())
         except Unavailable:
             self._metrics.feedback_lost.inc()
 
-    async def _load(self, turn_id: str) -> Judged | None:
-        [value] = await self._blobs.load([_key(turn_id)])
+    async def _load(self, key: str) -> Judged | None:
+        [value] = await self._blobs.load([key])
         if value is None:
             return None
         found = json.loads(value)
@@ -183,5 +183,6 @@ def _place(made: Sequence[Made], judgement: Judgement) -> int:
     return ids.index(judgement.call_id)
 
 
-def _key(turn_id: str) -> str:
-    return f"agentflux:turns:v1:{turn_id}"
+def _key(caller: str | None, turn_id: str) -> str:
+    """Hashed with the caller: ids are told to proxies and logs, and who reads one there may not judge with a key of their own."""
+    return f"agentflux:turns:v2:{sha256_of([caller, turn_id])}"

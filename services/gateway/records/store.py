@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from limits.aio.storage import RedisStorage
+from limits.errors import StorageError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from services.shared.chassis.redis import RedisServer, connection_pool
 from services.shared.contracts.errors import Unavailable
+
+# How long an answer about the server's clock is good for, in seconds; ours may be set anew, and another server may take over.
+CLOCK_S = 60.0
 
 
 class RedisBlobs:
@@ -49,10 +56,11 @@ class RedisBlobs:
 
 
 class RedisCounters(RedisStorage):
-    """The counters of rate limits. Whoever counts gives it the time; here it is only for a connection."""
+    """The counters of rate limits, and the one clock of all gateways that count here; `timeout_s` is only for a connection."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._pool = connection_pool(url, timeout_s=timeout_s)
+        self._clock_asked, self._clock_ahead = -CLOCK_S, 0.0
         # Options are typed as plain values, though the documentation names this one. The pool knows the address; the URL only
         # names the kind of server.
         pool: Any = self._pool
@@ -63,6 +71,21 @@ class RedisCounters(RedisStorage):
             key_prefix="agentflux:limits",
             connection_pool=pool,
         )
+
+    async def now(self) -> float:
+        """Seconds since 1970 by the server's clock: gateways whose own clocks differ count in the same windows.
+
+        Raises:
+            StorageError: the server did not answer.
+        """
+        if time.monotonic() - self._clock_asked >= CLOCK_S:
+            try:
+                seconds, microseconds = await Redis(connection_pool=self._pool).time()
+            except RedisError as error:
+                raise StorageError(error) from error
+            self._clock_asked = time.monotonic()
+            self._clock_ahead = seconds + microseconds / 1e6 - self._clock_asked
+        return time.monotonic() + self._clock_ahead
 
     async def aclose(self) -> None:
         """Closes the connections."""

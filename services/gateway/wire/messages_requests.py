@@ -17,10 +17,16 @@ from services.gateway.wire.requests import ChatBody, ChatRequest, UnknownTools, 
 from services.shared.contracts.errors import InvalidRequest
 from services.shared.contracts.tools import JsonObject, Tool
 
+# What Anthropic's own tools did in a conversation that began elsewhere. What came of it is in the text that follows.
+OWN_TOOLS = (
+    "server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "tool_search_tool_result", "code_execution_tool_result",
+    "bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "mcp_tool_use", "mcp_tool_result",
+)  # fmt: skip
+
 # What a message of each role may hold. Thinking is what an assistant said to itself, and is not read again.
 BLOCKS = {
     "user": ("text", "tool_result"),
-    "assistant": ("text", "tool_use", "thinking", "redacted_thinking"),
+    "assistant": ("text", "tool_use", "thinking", "redacted_thinking", *OWN_TOOLS),
     "system": ("text",),
 }
 
@@ -33,6 +39,12 @@ CHOICES: dict[str, Callable[[JsonObject], str | JsonObject]] = {
 
 # Claude Code begins its system prompt with such a block. It differs in every request, so no engine could reuse what follows.
 BILLING = "x-anthropic-billing-header"
+
+
+class ThreadsUnsupported(InvalidRequest):
+    """Conversations are not kept on this wire; by this code Anthropic's clients know to send them whole."""
+
+    code = "thread_unsupported_request"
 
 
 class Metadata(BaseModel):
@@ -61,6 +73,7 @@ class MessagesBody(BaseModel):
     top_k: int | None = Field(default=None, ge=0, lt=2**31)
     metadata: Metadata | None = None
     output_config: JsonObject | None = None
+    thread: JsonObject | None = None
 
 
 class CountBody(MessagesBody):
@@ -77,6 +90,8 @@ def understood_messages(
     Raises:
         InvalidRequest: naming the field, what it holds, and what is possible.
     """
+    if body.thread is not None:
+        raise ThreadsUnsupported("`thread` is not supported here; send the whole conversation without it", param="thread")
     fields: JsonObject = {
         "model": body.model,
         "messages": _messages(body),
@@ -103,7 +118,7 @@ def _messages(body: MessagesBody) -> list[JsonObject]:
     for index, message in enumerate(body.messages):
         where = f"messages.{index}"
         role = message.get("role") if isinstance(message, dict) else None
-        if role not in BLOCKS:
+        if not isinstance(role, str) or role not in BLOCKS:
             raise InvalidRequest(f"{where}.role is {role!r}; it is 'user', 'assistant' or 'system'", param=f"{where}.role")
         blocks = _blocks(message.get("content"), BLOCKS[role], f"{where}.content")
         messages += [_assistant(blocks, where, called)] if role == "assistant" else _said(role, blocks, where, called)
@@ -176,7 +191,9 @@ def _result(block: JsonObject, where: str, called: set[str]) -> JsonObject:
             f"{where}.tool_use_id {call_id!r:.100} answers no tool_use of an assistant message before it",
             param=f"{where}.tool_use_id",
         )
-    texts = [part["text"] for part in _blocks(block.get("content") or "", ("text",), f"{where}.content")]
+    parts = _blocks(block.get("content") or "", ("text", "tool_reference"), f"{where}.content")
+    # A tool that the client found: every tool of the request may be called anyway.
+    texts = [part["text"] if part["type"] == "text" else f"{part.get('tool_name')!s:.128}" for part in parts]
     # Chat messages have no mark for it, and a model that does not see it takes the message for a result.
     text = "\n".join(["Error:", *texts] if block.get("is_error") is True else texts)
     return {"role": "tool", "tool_call_id": call_id, "content": text}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped, Withheld
 from services.gateway.wire.normaliser import Choice
 from services.shared.contracts.errors import UpstreamError
 from services.shared.contracts.tools import JsonObject
@@ -35,6 +35,8 @@ class Reply:
                 self._usage += selection.usage
                 if selection.release is not None:
                     self._frame["system_fingerprint"] = f"{toolset}@{selection.release}"
+            case Withheld(usage):
+                self._usage += usage
             case CallOpened(call_id, tool):
                 call = {"index": self._calls, "id": call_id, "function": {"name": tool}}
                 self._calls += 1

@@ -56,6 +56,7 @@ class ChatBody(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
+    stop: Any = None
     response_format: JsonObject | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
@@ -177,10 +178,19 @@ def _check_fields(body: ChatBody, *, strict: bool) -> None:
         raise InvalidRequest(f"there is no field {strangers[0]!r} in a chat completion request{hint}", param=strangers[0])
     if body.audio is not None or any(kind != "text" for kind in body.modalities or ()):
         raise InvalidRequest('this deployment writes text only; `modalities` may be ["text"]', param="modalities")
+    stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
+        raise InvalidRequest(f"stop is {body.stop!r:.100}; it is a text or a list of texts", param="stop")
     kind = (body.response_format or {"type": "text"}).get("type")
     if kind not in ("text", "json_object", "json_schema"):
         raise InvalidRequest(
             f"response_format.type is {kind!r}; it is 'text', 'json_object' or 'json_schema'", param="response_format"
+        )
+    named = (body.response_format or {}).get("json_schema")
+    if kind == "json_schema" and not (isinstance(named, dict) and isinstance(named.get("schema"), dict)):
+        raise InvalidRequest(
+            f"response_format.json_schema is {named!r:.100}; it is an object with a `name` and a `schema`",
+            param="response_format.json_schema",
         )
 
 

@@ -5,6 +5,7 @@ Source: OpenAI's API reference, "Create a model response", field `input`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,15 @@ from services.shared.contracts.errors import InvalidRequest, NotFound
 from services.shared.contracts.tools import JsonObject
 
 ROLES = ("user", "system", "developer", "assistant")
-ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+ITEMS = (
+    "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning",
+    "item_reference",
+)  # fmt: skip
+# What OpenAI's own tools did in a conversation that began elsewhere. What came of it is in the message that follows.
+OWN_TOOLS = (
+    "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "tool_search_call",
+    "tool_search_output", "mcp_list_tools", "mcp_call",
+)  # fmt: skip
 TEXT_PARTS = ("input_text", "output_text", "text")
 
 
@@ -103,7 +112,11 @@ def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonO
                 "name": _text(entry, "name", where),
                 "arguments": "{}" if arguments in (None, "") else _text(entry, "arguments", where),
             }
-        case "function_call_output":
+        case "custom_tool_call":
+            # A tool that takes text, as one that takes an object: this is what our models know.
+            arguments = json.dumps({"input": entry.get("input")}, ensure_ascii=False)
+            return _item({**entry, "type": "function_call", "arguments": arguments}, where, referenced)
+        case "function_call_output" | "custom_tool_call_output":
             output = entry.get("output")
             return {
                 **own_id,
@@ -113,6 +126,8 @@ def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonO
                 "output": output if isinstance(output, str) else _parts(output, f"{where}.output", role="tool"),
             }
         case "reasoning":
+            return None
+        case str() if kind in OWN_TOOLS:
             return None
         case "item_reference":
             wanted = str(entry.get("id"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped
+from services.gateway.events import AnswerChunk, Answered, CallOpened, CallWritten, Event, Selected, Stopped, Withheld
 from services.gateway.records.stored import item_id
 from services.gateway.wire.normaliser import Choice
 from services.gateway.wire.responses_requests import ResponsesRequest
@@ -18,6 +18,8 @@ from services.shared.contracts.usage import Usage
 
 # Why a reply is incomplete, by the finish reason of a chat completion.
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+MESSAGE: JsonObject = {"type": "message", "role": "assistant", "content": []}
 
 
 class ResponseReply:
@@ -60,6 +62,8 @@ class ResponseReply:
         match event:
             case Selected(selection, _):
                 self._usage += selection.usage
+            case Withheld(usage):
+                self._usage += usage
             case CallOpened(call_id, tool):
                 yield from self._close()
                 yield self._opened({"type": "function_call", "call_id": call_id, "name": tool, "arguments": ""})
@@ -87,7 +91,7 @@ class ResponseReply:
         if self._finish is None:
             raise UpstreamError("the turn ended without a finish reason")
         if self._open is None and not self.response["output"]:
-            yield from self._open_message()
+            yield from self._open_text(MESSAGE)
         yield from self._close(cut=self._finish in INCOMPLETE)
         self._end(self._finish)
 
@@ -108,21 +112,39 @@ class ResponseReply:
     def _answered(self, raw: JsonObject) -> Iterable[JsonObject]:
         for choice in self._answer.take(raw):
             logprobs = (choice["logprobs"] or {}).get("content") or []
+            if thought := choice["delta"].get("reasoning_content"):
+                yield from self._thought(thought)
             if text := choice["delta"].get("content"):
                 yield from self._text(text, logprobs)
             self._finish = choice["finish_reason"] or self._finish
 
+    def _thought(self, text: str) -> Iterable[JsonObject]:
+        yield from self._open_text({"type": "reasoning", "summary": [], "content": [], "encrypted_content": None})
+        self._said.append(text)
+        yield self._about_item("response.reasoning_text.delta", content_index=0, delta=text)
+
     def _text(self, text: str, logprobs: list[JsonObject]) -> Iterable[JsonObject]:
-        if self._open is None:
-            yield from self._open_message()
+        yield from self._open_text(MESSAGE)
         self._said.append(text)
         self._logprobs += logprobs
         yield self._about_item("response.output_text.delta", content_index=0, delta=text, logprobs=logprobs)
 
-    def _open_message(self) -> Iterable[JsonObject]:
+    def _open_text(self, item: JsonObject) -> Iterable[JsonObject]:
+        """Opens an item of text, unless one of its type is open."""
+        if self._open is not None and self._open["type"] == item["type"]:
+            return
+        yield from self._close()
         self._said, self._logprobs = [], []
-        yield self._opened({"type": "message", "role": "assistant", "content": []})
-        yield self._about_item("response.content_part.added", content_index=0, part=_text_part("", []))
+        yield self._opened(item)
+        yield self._about_item("response.content_part.added", content_index=0, part=self._part())
+
+    def _part(self) -> JsonObject:
+        """The one part of the open item, as far as it is."""
+        assert self._open is not None, "a part needs an open item"
+        text = "".join(self._said)
+        if self._open["type"] == "reasoning":
+            return {"type": "reasoning_text", "text": text}
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": [*self._logprobs]}
 
     def _opened(self, item: JsonObject) -> JsonObject:
         number = self._input_count + len(self.response["output"])
@@ -137,9 +159,10 @@ class ResponseReply:
             done: JsonObject = {"arguments": arguments}
             yield self._about_item("response.function_call_arguments.done", name=self._open["name"], arguments=arguments)
         else:
-            part = _text_part("".join(self._said), self._logprobs)
+            part = self._part()
             done = {"content": [part]}
-            yield self._about_item("response.output_text.done", content_index=0, text=part["text"], logprobs=part["logprobs"])
+            told = {key: part[key] for key in ("text", "logprobs") if key in part}
+            yield self._about_item(f"response.{part['type']}.done", content_index=0, **told)
             yield self._about_item("response.content_part.done", content_index=0, part=part)
         item = {**self._open, **done, "status": "incomplete" if cut else "completed"}
         yield self._event("response.output_item.done", output_index=len(self.response["output"]), item=item)
@@ -176,10 +199,6 @@ def usage_object(usage: Usage) -> JsonObject:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
-
-
-def _text_part(text: str, logprobs: list[JsonObject]) -> JsonObject:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
 
 
 def _error_code(error: AgentFluxError) -> str:

@@ -120,6 +120,9 @@ class BwrapDriver:
         self, spec: SandboxSpec, machine: _Machine, leftovers: AsyncExitStack, proxy: Path | None
     ) -> tuple[asyncio.subprocess.Process, int | None]:
         layout, mode = machine.layout, machine.mode
+        if machine.groups is not None:
+            # Nobody waits for this one; whoever moves the first process into its group does not either then.
+            asyncio.get_running_loop().run_in_executor(None, machine.groups.hasten)
         program = self.resolve(spec.command[0])
         shown = await self._files_of(program)
         if mode is Mode.NESTED:

@@ -38,8 +38,18 @@ class MemoryGroups:
             (group / files[1]).write_text("0" if self.version == 2 else str(limit_bytes))
         return group
 
+    def hasten(self) -> None:
+        """Makes an `enclose` that follows soon quick, by moving us to where we are.
+
+        The lock on all moves waits 5 to 20 ms until every processor knows of it, and for a while the next to take it need not
+        wait (percpu_down_write and rcu_sync in the kernel).
+        """
+        with suppress(OSError):
+            if own := _own(Path("/proc/self/cgroup").read_text(), MOUNT, self.version):
+                (own / "cgroup.procs").write_text(str(os.getpid()))
+
     def enclose(self, pid: int, limit_bytes: int) -> Path:
-        """Such a group with the process `pid` in it. The kernel takes 5 to 20 ms to move a process.
+        """Such a group with the process `pid` in it.
 
         Raises:
             OSError: the group cannot be made, or not entered.
@@ -95,14 +105,20 @@ def find_memory_groups() -> MemoryGroups | None:
 
 def below(memberships: str, mount: Path) -> MemoryGroups | None:
     """The same, from what /proc/self/cgroup says and from where the groups are mounted."""
-    if found := re.search(r"^\d+:(?:[\w,]*,)?memory(?:,[\w,]*)?:(/.*)$", memberships, re.MULTILINE):
-        return _usable(MemoryGroups(mount / "memory" / found[1].lstrip("/"), 1))
-    if found := re.search(r"^0::(/.*)$", memberships, re.MULTILINE):
-        own = mount / found[1].lstrip("/")
+    if own := _own(memberships, mount, 1):
+        return _usable(MemoryGroups(own, 1))
+    if own := _own(memberships, mount, 2):
         with suppress(OSError):
             _share_out_memory(own)
             return _usable(MemoryGroups(own, 2))
     return None
+
+
+def _own(memberships: str, mount: Path, version: int) -> Path | None:
+    """Our own group, for version 1 that of the memory controller; None where there is none of this version."""
+    pattern, place = (r"^\d+:(?:[\w,]*,)?memory(?:,[\w,]*)?:(/.*)$", mount / "memory") if version == 1 else (r"^0::(/.*)$", mount)
+    found = re.search(pattern, memberships, re.MULTILINE)
+    return place / found[1].lstrip("/") if found else None
 
 
 def _share_out_memory(own: Path) -> None:

@@ -22,6 +22,7 @@ from starlette.requests import Request
 
 from services.sandbox.errors import SandboxError, UnknownTool, UnknownToolset
 from services.sandbox.limits import Block
+from services.sandbox.mcp_face.eras import result_for, tool_for
 from services.sandbox.mcp_face.names import public_name, toolset_and_tool, unnameable
 from services.sandbox.pinning import PinnedTool
 from services.sandbox.runner import Call, Result, Runner
@@ -66,7 +67,8 @@ class McpDoor:
                 raise MCPError(types.INVALID_PARAMS, error.message) from None
         else:
             tools = self._all_tools(_tenant_of(context))
-        return types.ListToolsResult(tools=sorted(tools, key=lambda tool: tool.name))
+        readable = [tool_for(context.protocol_version, tool) for tool in tools]
+        return types.ListToolsResult(tools=sorted(readable, key=lambda tool: tool.name))
 
     def _all_tools(self, tenant: str) -> list[types.Tool]:
         listed = [(info.name, self._tools_of(info.name, tenant)) for info in self._runner.list_toolsets(tenant)]
@@ -104,14 +106,15 @@ class McpDoor:
             log.warning("call failed", toolset=toolset, tool=tool, reason=error.reason, error=error.message)
             said = types.TextContent(type="text", text=error.message)
             return types.CallToolResult(content=[said], is_error=True, _meta={REASON_KEY: error.reason})
-        log.info(
+        # As at the gRPC door, only failures are news.
+        (log.info if result.is_error else log.debug)(
             "tool called", toolset=toolset, tool=tool, is_error=result.is_error, run_ms=round(result.run_s * 1000, 1),
             cold_start=result.cold_start, output_bytes=result.output_bytes,
         )  # fmt: skip
         if result.truncated and not result.structured and self._promises_structure(call):
             # Without it the client would refuse the whole result; as an error it may come without.
             result = replace(result, is_error=True)
-        return _result(result)
+        return result_for(context.protocol_version, _result(result))
 
     def _promises_structure(self, call: Call) -> bool:
         tools = self._runner.list_pinned(call.toolset, call.tenant)

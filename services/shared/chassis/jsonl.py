@@ -48,8 +48,15 @@ class JsonLines:
         self._waiting: queue.Queue[Row | None] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
         self._file: int | None = None
+        self._path = folder
         self._bytes = 0
+        self._full = ""
         self._complained = -_COMPLAIN_EVERY_S
+
+    @property
+    def trouble(self) -> str | None:
+        """None while the disk takes rows, else why it did not take the last one."""
+        return f"rows are lost: {self._folder} cannot be written: {self._full}" if self._full else None
 
     def put(self, row: Row) -> None:
         """Takes a row to be written soon; never waits, never raises."""
@@ -84,9 +91,11 @@ class JsonLines:
                 continue
             try:
                 self._append(line)
+                self._full = ""
                 self._count("written")
             except OSError as error:
                 self._end_file()
+                self._full = error.strerror or str(error)
                 self._lost("disk", str(error))
         self._end_file()
 
@@ -95,22 +104,31 @@ class JsonLines:
         if self._file is not None and (self._bytes >= self._max_bytes or not os.fstat(self._file).st_nlink):
             self._end_file()
         if self._file is None:
-            self._file, self._bytes = self._new_file(), 0
+            self._begin_file()
+        assert self._file is not None
         append_whole(self._file, line, size=self._bytes)
-        self._bytes += len(line)
+        is_first, self._bytes = not self._bytes, self._bytes + len(line)
+        # Only for a file that took its row: on a full disk the old ones would go one by one, for nothing.
+        if is_first:
+            self._drop_old()
 
-    def _new_file(self) -> int:
-        older = sorted(self._folder.glob(f"{self._name}-*.jsonl"), key=_written_at)
+    def _begin_file(self) -> None:
+        name = f"{self._name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._path, self._bytes = self._folder / name, 0
+        # What people said to a model is for its operator alone.
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def _drop_old(self) -> None:
+        older = sorted((path for path in self._folder.glob(f"{self._name}-*.jsonl") if path != self._path), key=_written_at)
         for path in older[: max(0, len(older) + 1 - self._max_files)]:
             path.unlink(missing_ok=True)
-        name = f"{self._name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}.jsonl"
-        # What people said to a model is for its operator alone.
-        return os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
     def _end_file(self) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):
                 os.close(self._file)
+                if not self._bytes:
+                    self._path.unlink(missing_ok=True)
             self._file = None
 
     def _lost(self, outcome: str, reason: str) -> None:

@@ -1,17 +1,43 @@
-"""TLS for gRPC from files: who we are, whom we believe, and new files taken up without a restart."""
+"""TLS for gRPC from files: who we are, whom we believe, how long it counts, and new files taken up without a restart."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 import structlog
+from cryptography import x509
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
 
 from services.shared.contracts.errors import Unavailable
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Validity:
+    """When the certificate at `place`, a path or an address, counts: between two moments in UTC."""
+
+    place: str
+    begins: datetime
+    ends: datetime
+
+    def complaint(self) -> str | None:
+        """None while it counts, else since when it does not, or from when on."""
+        now = datetime.now(UTC)
+        if now > self.ends:
+            return f"the certificate {self.place} ended at {_minute(self.ends)}; once a new one is there, it counts by itself"
+        if now < self.begins:
+            return (
+                f"the certificate {self.place} counts from {_minute(self.begins)} on, and here it is {_minute(now)}: "
+                "is this machine's clock right?"
+            )
+        return None
 
 
 @dataclass(frozen=True)
@@ -47,6 +73,51 @@ class TlsFiles:
         except OSError as error:
             raise Unavailable(f"TLS: {error.filename or at} cannot be read: {error.strerror}") from None
 
+    def validities(self) -> Iterator[Validity]:
+        """Those of our certificate and of the CA, as the files are now; a file that cannot be read has none."""
+        for path, is_ca in ((self.certificate, False), (self.ca, True)):
+            try:
+                if path:
+                    yield validity_of(path.read_bytes(), str(path), one_is_enough=is_ca)
+            except (OSError, ValueError):
+                continue
+
+    def complaint(self) -> str | None:
+        """None while both count, else which does not."""
+        return next(filter(None, (each.complaint() for each in self.validities())), None)
+
+
+def validity_of(pem: bytes, place: str, *, one_is_enough: bool = False) -> Validity:
+    """When the certificates in `pem` count: all of them, as the links of a chain, or one of several CAs that take turns.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = x509.load_pem_x509_certificates(pem)
+    begins, ends = [each.not_valid_before_utc for each in found], [each.not_valid_after_utc for each in found]
+    return Validity(place, min(begins), max(ends)) if one_is_enough else Validity(place, max(begins), min(ends))
+
+
+class CertificateTimes:
+    """The validity of files as metrics, read when somebody asks for them, so that new files show at once."""
+
+    def __init__(self, files: TlsFiles | None, registry: CollectorRegistry) -> None:
+        self._files = files
+        registry.register(self)
+
+    def collect(self) -> list[Metric]:
+        """Two gauges by file, without values where there is no TLS."""
+        begins = GaugeMetricFamily(
+            "agentflux_certificate_not_before_timestamp_seconds", "When a file's certificates begin to count.", labels=["file"]
+        )
+        ends = GaugeMetricFamily(
+            "agentflux_certificate_not_after_timestamp_seconds", "When a file's certificates cease to count.", labels=["file"]
+        )
+        for each in self._files.validities() if self._files else ():
+            begins.add_metric([each.place], each.begins.timestamp())
+            ends.add_metric([each.place], each.ends.timestamp())
+        return [begins, ends]
+
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     """For a server with `files`; clients need a certificate of theirs if there is a CA. Changed files count from the next
@@ -55,11 +126,12 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     Raises:
         Unavailable: the files cannot be used.
     """
-    configuration, stamp = _configuration(files), files.stamp()
+    configuration, stamp, told = _configuration(files), files.stamp(), _tell(files, None)
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal stamp
+        nonlocal stamp, told
         # From a thread of gRPC's, at each handshake; None keeps what is there.
+        told = _tell(files, told)
         if (now := files.stamp()) == stamp:
             return None
         try:
@@ -90,6 +162,18 @@ def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
     assert certificate is not None, "a server has a certificate"
     assert key is not None, "a server has a key"
     return grpc.ssl_server_certificate_configuration([(key, certificate)], root_certificates=ca)
+
+
+def _tell(files: TlsFiles, told: str | None) -> str | None:
+    """Logs what is wrong with the certificates unless it was `told` already; returns it."""
+    wrong = files.complaint()
+    if wrong and wrong != told:
+        log.error("clients cannot connect", error=wrong)
+    return wrong
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%MZ}"
 
 
 def _content(path: Path | None) -> bytes | None:

@@ -19,8 +19,25 @@ from uuid import uuid4
 
 from services.shared.chassis.files import chunks_of, locked, opened_directory, sync_directory, write_durably
 from services.shared.clients.adapter_files import WEIGHTS_AND_CONFIG, checked_card, stray_entry
-from services.shared.clients.manifests import manifest_name, read_manifest, release_before, toolset_of, with_release
-from services.shared.contracts.adapters import ADAPTER_NAME, CARD_FILE, AdapterCard, AdapterSet, Manifest, Release
+from services.shared.clients.manifests import (
+    manifest_name,
+    read_manifest,
+    read_training,
+    release_before,
+    toolset_of,
+    with_release,
+)
+from services.shared.contracts.adapters import (
+    ADAPTER_NAME,
+    CARD_FILE,
+    TRAINING_SUFFIX,
+    AdapterCard,
+    AdapterSet,
+    Manifest,
+    Release,
+    Training,
+    TrainingEvent,
+)
 from services.shared.contracts.errors import AdapterRefused, AgentFluxError, Unavailable
 from services.shared.contracts.tools import canonical_json
 
@@ -152,6 +169,22 @@ class AdapterStore:
                 problems[toolset] = error.message
         return manifests, problems
 
+    def trainings(self) -> dict[str, Training]:
+        """How trainings went, of every toolset that had one."""
+        toolsets = [name for entry in self._entries() if (name := toolset_of(entry, TRAINING_SUFFIX))]
+        return {toolset: read_training(self.root, toolset) for toolset in sorted(toolsets)}
+
+    def record_training(self, toolset: str, event: TrainingEvent) -> None:
+        """Keeps that this happened now. The trainer ends with its training; whoever follows the store still tells of it.
+
+        Raises:
+            AdapterRefused: no toolset can be called so.
+        """
+        name = manifest_name(toolset, TRAINING_SUFFIX)
+        with self._writing(), self._lock():
+            training = read_training(self.root, toolset).model_copy(update={event: time.time()})
+            self._replace(name, training.model_dump_json().encode())
+
     def adapters(self) -> list[StoredAdapter]:
         """Every adapter that is there, or that a release names; each is verified."""
         manifests = self.manifests()
@@ -164,8 +197,8 @@ class AdapterStore:
         `keep_s` in seconds must be longer than a trainer takes from its first publish to its promote. Where a manifest is
         broken, nothing of its toolset is deleted. Gives the names of the adapters.
         """
-        before = time.time() - keep_s
         with self._writing(), self._lock():
+            before = self._now() - keep_s
             gone = [name for name in self._unused() if _changed_before(self.root / name, before)]
             (self.root / STAGING).mkdir(exist_ok=True)
             for name in gone:
@@ -228,12 +261,15 @@ class AdapterStore:
     def _release(self, toolset: str, adapters: AdapterSet, note: str) -> Release:
         self._verify_set(toolset, adapters)
         manifest = with_release(self.manifest(toolset), toolset, adapters, note)
-        with self._staging() as staging:
-            fresh = staging / manifest_name(toolset)
-            write_durably(fresh, [manifest.model_dump_json(indent=1).encode()])
-            fresh.replace(self.root / fresh.name)
-            sync_directory(self.root)
+        self._replace(manifest_name(toolset), manifest.model_dump_json(indent=1).encode())
         return manifest.current
+
+    def _replace(self, name: str, content: bytes) -> None:
+        with self._staging() as staging:
+            fresh = staging / name
+            write_durably(fresh, [content])
+            fresh.replace(self.root / name)
+            sync_directory(self.root)
 
     def _earlier(self, toolset: str) -> Release:
         return release_before(self.manifest(toolset), toolset)
@@ -272,6 +308,11 @@ class AdapterStore:
             yield staging
         finally:
             _remove(staging)
+
+    def _now(self) -> float:
+        """The time by the clock that dates the entries: on a network file system its server's, and not this machine's."""
+        os.utime(self.root / LOCK_FILE)
+        return (self.root / LOCK_FILE).stat().st_mtime
 
     def _lock(self) -> contextlib.AbstractContextManager[None]:
         return locked(self.root / LOCK_FILE, wait_s=self._lock_wait_s)
@@ -325,7 +366,8 @@ def _changed_before(path: Path, moment: float) -> bool:
         status = path.lstat()
     except FileNotFoundError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_mtime < moment
+    # The clock of a file system ticks a few hundred times a second, so what was written just now may have the same time.
+    return stat.S_ISDIR(status.st_mode) and status.st_mtime <= moment
 
 
 def _size(directory: Path) -> int:

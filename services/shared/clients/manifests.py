@@ -1,4 +1,4 @@
-"""Manifests as files: the name of one, reading it with suspicion, and what the next one is."""
+"""Manifests and training records as files: their names, reading them with suspicion, and what the next manifest is."""
 
 from __future__ import annotations
 
@@ -13,28 +13,38 @@ from services.shared.contracts.adapters import (
     HISTORY,
     MANIFEST_SUFFIX,
     TOOLSET_NAME,
+    TRAINING_SUFFIX,
     AdapterSet,
     Manifest,
     Release,
+    Training,
 )
 from services.shared.contracts.errors import AdapterRefused, NotFound
 
 
-def manifest_name(toolset: str) -> str:
-    """The name of a toolset's manifest.
+def manifest_name(toolset: str, suffix: str = MANIFEST_SUFFIX) -> str:
+    """The name of a toolset's manifest, or of its other file with that `suffix`.
 
     Raises:
         AdapterRefused: no toolset can be called so.
     """
     if not TOOLSET_NAME.fullmatch(toolset):
         raise AdapterRefused(f"{toolset!r:.100} is no toolset's name: lower-case letters, digits, '-' and '_', at most 64")
-    return toolset + MANIFEST_SUFFIX
+    return toolset + suffix
 
 
-def toolset_of(name: str) -> str | None:
-    """The toolset whose manifest is called so; None for any other file."""
-    toolset = name.removesuffix(MANIFEST_SUFFIX)
+def toolset_of(name: str, suffix: str = MANIFEST_SUFFIX) -> str | None:
+    """The toolset whose manifest (or other file with that `suffix`) is called so; None for any other file."""
+    toolset = name.removesuffix(suffix)
     return toolset if toolset != name and TOOLSET_NAME.fullmatch(toolset) else None
+
+
+def read_training(root: Path, toolset: str) -> Training:
+    """How trainings of a toolset went. A file that cannot be read tells nothing, and stops nobody: no request is served by it."""
+    try:
+        return Training.model_validate_json(read_short(root / manifest_name(toolset, TRAINING_SUFFIX)))
+    except (OSError, ValidationError, AdapterRefused):
+        return Training()
 
 
 def read_manifest(root: Path, toolset: str) -> Manifest | None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.shared.contracts.adapters import AdapterCard, Manifest, Release, ServedRelease
+from services.shared.contracts.adapters import AdapterCard, Manifest, Release, ServedRelease, Training
 from services.shared.contracts.errors import AgentFluxError, InvalidRequest, NotFound, Unavailable
 
 log = structlog.get_logger()
@@ -33,6 +33,8 @@ class Store(Protocol):
     """What following needs of `AdapterStore`; all of it reads files."""
 
     def look(self) -> tuple[dict[str, Manifest], dict[str, str]]: ...
+
+    def trainings(self) -> dict[str, Training]: ...
 
     def verify(self, name: str) -> AdapterCard: ...
 
@@ -66,16 +68,28 @@ class ReleaseMetrics:
             buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64),
             registry=None,
         )
+        self.trainings = Gauge(
+            "agentflux_train_last_timestamp_seconds",
+            "When a training of the toolset last started, published, was refused by the gate, or failed, in seconds since 1970; "
+            "0 for never.",
+            ["toolset", "event"],
+            registry=None,
+        )
 
     def register(self, registry: CollectorRegistry) -> None:
         """Shows the metrics on the page of `registry`."""
-        for metric in (self.serving, self.promoted, self.adapters, self.changes, self.warming):
+        for metric in (self.serving, self.promoted, self.adapters, self.changes, self.warming, self.trainings):
             registry.register(metric)
 
     def expect(self, toolset: str) -> None:
         """Shows the outcomes of a toolset as 0: a first refusal that came out of nothing would be no increase to Prometheus."""
         for outcome in ("served", "refused", "failed"):
             self.changes.labels(toolset, outcome)
+
+    def trained(self, toolset: str, training: Training) -> None:
+        """Shows when trainings of a toolset began and ended."""
+        for event, moment in training.model_dump().items():
+            self.trainings.labels(toolset, event).set(moment)
 
     def serves(self, toolset: str, release: Release | None) -> None:
         """Shows what serves a toolset now; None for the base model."""
@@ -163,6 +177,8 @@ class ReleaseWatcher:
         manifests, problems = await asyncio.to_thread(self._store.look)
         for toolset, problem in problems.items():
             self._complain(toolset, problem)
+        for toolset, training in (await asyncio.to_thread(self._store.trainings)).items():
+            self.metrics.trained(toolset, training)
         # A manifest that cannot be read is no wish to stop serving; one that was removed is.
         for toolset in self._serving.keys() - manifests.keys() - problems.keys():
             log.warning("toolset has no release any more", toolset=toolset)

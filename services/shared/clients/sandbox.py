@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import propagate
 
-from services.shared.chassis.tls import TlsFiles, channel_credentials
+from services.shared.chassis.tls import TlsFiles, channel_credentials, validity_of
 from services.shared.contracts.errors import (
     AgentFluxError,
     DeadlineExceeded,
@@ -73,7 +74,9 @@ class SandboxClient:
             self._opened = None
 
     async def ready(self) -> str | None:
-        """None when tools can be run, else one sentence that says why not."""
+        """None when tools can be run and will be after the next connection, else one sentence that says why not."""
+        if self._tls and (wrong := self._tls.complaint()):
+            return wrong
         try:
             request = health_pb2.HealthCheckRequest(service=SERVICE)
             reply = await self._ask(health_pb2_grpc.HealthStub(self._channel()).Check, request, READY_TIMEOUT_S)
@@ -81,8 +84,20 @@ class SandboxClient:
                 return None
             found = await self._ask(self._stub().GetCapabilities, pb.GetCapabilitiesRequest(), READY_TIMEOUT_S)
             return found.problem or f"the sandbox at {self._target} is not serving: it is starting or stopping"
+        except Unavailable as error:
+            theirs = await asyncio.to_thread(self._their_certificate) if self._tls else None
+            return f"{error.message}; {theirs}" if theirs else error.message
         except AgentFluxError as error:
             return error.message
+
+    def _their_certificate(self) -> str | None:
+        """What is wrong with the time of the sandbox's certificate. gRPC says no more than that it has expired."""
+        host, _, port = self._target.rpartition(":")
+        try:
+            shown = ssl.get_server_certificate((host.strip("[]"), int(port)), timeout=READY_TIMEOUT_S)
+            return validity_of(shown.encode(), f"of {self._target}").complaint()
+        except (OSError, ValueError):
+            return None
 
     async def list_toolsets(self) -> list[ToolsetInfo]:
         """Every registered toolset, ready or not."""
@@ -170,6 +185,9 @@ class SandboxClient:
         # Only the sandbox itself sends a google.rpc.Status; without one the connection speaks.
         from_sandbox = any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ())
         if not from_sandbox and code is grpc.StatusCode.UNAVAILABLE:
+            # A server that refuses our certificate hangs up without a word.
+            ours = self._tls.complaint() if self._tls else None
+            said = f"{said}; {ours}" if ours else said
             return Unavailable(f"the sandbox at {self._target} cannot be reached or went away: {said}")
         if not from_sandbox and code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"the sandbox at {self._target} did not answer in time")

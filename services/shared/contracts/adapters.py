@@ -5,6 +5,7 @@
         adapter_model.safetensors            the weights
         card.json                            AdapterCard; its SHA-256 begins with <sha12>, and it names the hash of each file
     <store>/<toolset>.manifest.json          Manifest: the release that serves now, and those before it
+    <store>/<toolset>.training.json          Training: when one began last, and how the last ones ended
 
 The name commits to the card and the card to the files, so whoever knows the name knows every byte.
 """
@@ -28,6 +29,8 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "card.json"
 MANIFEST_SUFFIX = ".manifest.json"
+TRAINING_SUFFIX = ".training.json"
+TrainingEvent = Literal["started", "published", "refused", "failed"]
 
 # The last part of an alias whose adapter is not of one tool.
 SELECTOR_ALIAS = "select"
@@ -129,6 +132,20 @@ class Manifest(BaseModel):
     def release(self, number: int) -> Release | None:
         """The release of that number, if it is remembered."""
         return next((release for release in self.releases if release.number == number), None)
+
+
+class Training(BaseModel):
+    """`<toolset>.training.json`: when each event happened last, in seconds since 1970; 0 for one that never did.
+
+    `refused` is the gate's: the adapters are no better than what serves.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    started: float = Field(default=0.0, ge=0)
+    published: float = Field(default=0.0, ge=0)
+    refused: float = Field(default=0.0, ge=0)
+    failed: float = Field(default=0.0, ge=0)
 
 
 @dataclass(frozen=True)

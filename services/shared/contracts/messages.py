@@ -25,7 +25,7 @@ def _message(message: Any, where: str, known_ids: set[str]) -> JsonObject:
     if not isinstance(message, dict):
         raise InvalidRequest(f"{where} is not an object", param=where)
     role = message.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise InvalidRequest(f"{where}.role is {role!r}; known roles are {', '.join(sorted(ROLES))}", param=f"{where}.role")
     plain: JsonObject = {"role": "system" if role == "developer" else role, "content": _text(message.get("content"), where)}
     if isinstance(message.get("name"), str):
@@ -34,7 +34,7 @@ def _message(message: Any, where: str, known_ids: set[str]) -> JsonObject:
         plain["tool_calls"] = _calls(message["tool_calls"], where, known_ids)
     if role == "tool":
         plain["tool_call_id"] = message.get("tool_call_id")
-        if plain["tool_call_id"] not in known_ids:
+        if not isinstance(plain["tool_call_id"], str) or plain["tool_call_id"] not in known_ids:
             raise InvalidRequest(
                 f"{where}.tool_call_id {plain['tool_call_id']!r} answers no tool call of an assistant message before it",
                 param=f"{where}.tool_call_id",

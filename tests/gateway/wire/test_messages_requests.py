@@ -93,6 +93,7 @@ def test_several_results_are_several_messages():
         (result(None), ""),
         (result("no such file", is_error=True), "Error:\nno such file"),
         (result("found", is_error=False), "found"),
+        (result([{"type": "tool_reference", "tool_name": "read_file"}]), "read_file"),
     ],
 )
 def test_a_result_is_text_or_blocks_or_nothing_and_an_error_says_so(block, read):
@@ -102,6 +103,12 @@ def test_a_result_is_text_or_blocks_or_nothing_and_an_error_says_so(block, read)
 def test_thinking_is_not_read_again():
     thoughts = ({"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "redacted_thinking", "data": "x"})
     assert understood("a", assistant(*thoughts, text("b")), "c").messages[1] == {"role": "assistant", "content": "b"}
+
+
+def test_what_anthropics_own_tools_did_is_left_out():
+    searched = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    assert understood("a", assistant(searched, found, text("b")), "c").messages[1] == {"role": "assistant", "content": "b"}
 
 
 def test_a_system_message_may_stand_among_the_others():

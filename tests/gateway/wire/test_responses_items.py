@@ -103,6 +103,19 @@ def test_reasoning_is_left_out_and_own_ids_are_kept() -> None:
     ]
 
 
+def test_a_call_of_a_tool_that_takes_text_is_read_as_one_of_a_function() -> None:
+    patch = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "apply_patch", "input": "*** Begin"}
+    done = {"type": "custom_tool_call_output", "call_id": "call_1", "output": "Success."}
+    called, answered = chat([patch, done])
+    assert called["tool_calls"][0]["function"] == {"name": "apply_patch", "arguments": '{"input": "*** Begin"}'}
+    assert answered == {"role": "tool", "content": "Success.", "tool_call_id": "call_1"}
+
+
+def test_what_the_providers_own_tools_did_is_left_out() -> None:
+    searched = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}}
+    assert chat([searched, {"role": "assistant", "content": "Found."}]) == [{"role": "assistant", "content": "Found."}]
+
+
 def test_an_id_that_was_sent_twice_counts_once_or_pages_would_go_round_in_circles() -> None:
     twice = {"id": "msg_1", "role": "user", "content": "hi"}
     assert [item["id"] for item in items([twice, twice])] == ["msg_1", f"msg_{RESPONSE_ID[5:]}0001"]
@@ -135,7 +148,8 @@ def test_a_reference_stands_for_the_stored_item() -> None:
         ([{"type": "reasoning", "id": "rs_1", "summary": []}], "input"),
         (["hi"], "input.0"),
         ([{"content": "hi"}], "input.0.type"),
-        ([{"type": "web_search_call", "id": "ws_1"}], "input.0.type"),
+        ([{"type": "web_search_call", "id": "ws_1"}], "input"),
+        ([{"type": "computer_call", "id": "cu_1"}], "input.0.type"),
         ([{"type": ["message"]}], "input.0.type"),
         ([{"role": "tool", "content": "hi"}], "input.0.role"),
         ([{"role": ["user"], "content": "hi"}], "input.0.role"),

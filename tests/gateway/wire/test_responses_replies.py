@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -54,13 +55,14 @@ def calls(*arguments: str, finish: str = "stop") -> list[Event]:
     return events
 
 
-def answer(*pieces: str, finish: str = "stop", whole: bool = False) -> list[Event]:
+def answer(*pieces: str, finish: str = "stop", whole: bool = False, thoughts: Sequence[str] = ()) -> list[Event]:
     """The same answer as the engine streams it, and as it says it at once."""
     usage = {"prompt_tokens": 20, "completion_tokens": 4}
     if whole:
-        message = {"role": "assistant", "content": "".join(pieces)}
+        message = {"role": "assistant", "content": "".join(pieces), "reasoning": "".join(thoughts) or None}
         return [SELECTED, Answered({"choices": [{"index": 0, "message": message, "finish_reason": finish}], "usage": usage})]
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, *({"content": piece} for piece in pieces)]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, *({"reasoning": thought} for thought in thoughts)]
+    deltas += [{"content": piece} for piece in pieces]
     chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
     end = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
     return [SELECTED, *map(AnswerChunk, [*chunks, end, {"choices": [], "usage": usage}])]
@@ -110,9 +112,13 @@ CALLS = st.builds(lambda texts, finish: calls(*texts, finish=finish), st.lists(s
 TURNS = st.one_of(
     CALLS.map(lambda events: (events, events)),
     st.builds(
-        lambda pieces, finish: (answer(*pieces, finish=finish), answer(*pieces, finish=finish, whole=True)),
+        lambda pieces, finish, thoughts: (
+            answer(*pieces, finish=finish, thoughts=thoughts),
+            answer(*pieces, finish=finish, thoughts=thoughts, whole=True),
+        ),
         st.lists(st.text(), max_size=6),
         FINISH,
+        st.lists(st.text(), max_size=3),
     ),
     st.text(min_size=1).map(lambda text: ([Stopped(text)], [Stopped(text)])),
 )
@@ -135,6 +141,33 @@ def test_sequence_numbers_rise_by_one_and_items_open_and_close_in_order(turn: tu
     assert [wire["type"] for wire in said[:2]] == ["response.created", "response.in_progress"]
     lives = [(wire["type"].rpartition(".")[2], wire["output_index"]) for wire in said if "output_item" in wire["type"]]
     assert lives == [(step, index) for index in range(len(lives) // 2) for step in ("added", "done")]
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_what_a_model_thinks_is_an_item_before_its_answer(name: str) -> None:
+    thinking = [{"role": "assistant", "content": ""}, {name: "Hm, "}, {name: "yes."}, {"content": "Yes."}]
+    chunks = [AnswerChunk({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}) for delta in thinking]
+    end = AnswerChunk({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    said = streamed([SELECTED, *chunks, end])
+    assert [wire["type"].removeprefix("response.") for wire in said[2:10]] == [
+        "output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.delta", "reasoning_text.done",
+        "content_part.done", "output_item.done", "output_item.added",
+    ]  # fmt: skip
+    thought, message = said[-1]["response"]["output"]
+    assert thought == {
+        "id": f"rs_{RESPONSE_ID[5:]}0001",
+        "status": "completed",
+        "type": "reasoning",
+        "summary": [],
+        "content": [{"type": "reasoning_text", "text": "Hm, yes."}],
+        "encrypted_content": None,
+    }
+    assert (message["type"], message["content"][0]["text"]) == ("message", "Yes.")
+
+
+def test_a_thought_that_a_limit_cuts_is_incomplete() -> None:
+    [thought] = whole(answer(finish="length", whole=True, thoughts=["Hm"]))["output"]
+    assert (thought["type"], thought["status"]) == ("reasoning", "incomplete")
 
 
 def test_a_call_is_one_item_with_its_own_id_and_the_id_that_its_result_names() -> None:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from services.shared.clients.releases import ReleaseWatcher
-from services.shared.contracts.adapters import AdapterCard, AdapterSet, Manifest, Release
+from services.shared.contracts.adapters import AdapterCard, AdapterSet, Manifest, Release, Training
 from services.shared.contracts.errors import AdapterRefused, EngineUnavailable, InvalidRequest, Unavailable
 from tests.fakes import served_release
 
@@ -25,6 +25,7 @@ class FakeStore:
         self.releases: list[Release] = []
         self.damaged: set[str] = set()
         self.unreadable: dict[str, str] = {}
+        self.trained: dict[str, Training] = {}
 
     def promote(self, *names: str) -> int:
         number = len(self.releases) + 1
@@ -35,6 +36,9 @@ class FakeStore:
     def look(self) -> tuple[dict[str, Manifest], dict[str, str]]:
         gone = not self.releases or self.unreadable
         return {} if gone else {"files": Manifest(toolset="files", releases=self.releases)}, self.unreadable
+
+    def trainings(self) -> dict[str, Training]:
+        return self.trained
 
     def verify(self, name: str) -> AdapterCard:
         if name in self.damaged:
@@ -102,6 +106,18 @@ async def test_a_release_serves_once_every_adapter_of_it_has_answered() -> None:
         assert world.engines.warmed == ["a", "b", "c"]
         await world.until(lambda: world.counted("served") == 1)
         assert world.registry.get_sample_value("agentflux_release", {"toolset": "files"}) == 1
+
+
+async def test_how_trainings_ended_is_shown_even_where_none_published_yet() -> None:
+    async with World().at_work() as world:
+        world.store.trained = {"files": Training(started=10, refused=20)}
+
+        def shown(event: str) -> float | None:
+            labels = {"toolset": "files", "event": event}
+            return world.registry.get_sample_value("agentflux_train_last_timestamp_seconds", labels)
+
+        await world.until(lambda: shown("refused") == 20)
+        assert [shown(event) for event in ("started", "published", "failed")] == [10, 0, 0]
 
 
 async def test_an_empty_store_is_no_obstacle() -> None:

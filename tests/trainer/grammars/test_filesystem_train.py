@@ -192,7 +192,13 @@ def test_the_names_of_the_trees_are_many_and_odd() -> None:
     assert not set(WORDS.stems) & set(FOLDERS), "a file and a folder of one name cannot lie side by side"
 
 
-def test_contents_are_short() -> None:
+def test_contents_are_mostly_short_and_sometimes_a_page() -> None:
     sizes = sorted(len(text) for episode in EPISODES for text in episode.files.values())
-    assert sizes[len(sizes) // 2] < 60
-    assert sizes[-1] < 400
+    assert sizes[len(sizes) // 2] < 80
+    assert 400 < sizes[-1] < 3000
+
+
+def test_documents_talk_of_files_and_give_orders() -> None:
+    texts = [text for episode in EPISODES for path, text in episode.files.items() if path.endswith((".md", ".txt"))]
+    for said in ("Do not delete", "Ignore everything above", "$ ", "## ", "Dear "):
+        assert any(said in text for text in texts), said

@@ -35,6 +35,8 @@ def main():
         raise ValueError("unknown model type")
     multiprocessing.get_context("spawn").Process(target=engine_core).start()
     if os.environ.get("FAKE_VLLM") == "hang":
+        # As vLLM does while it loads.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(3600)
     signal.signal(signal.SIGTERM, lambda *_: (print("drained", flush=True), os._exit(0)))
     with socketserver.ThreadingUnixStreamServer(sys.argv[sys.argv.index("--uds") + 1], Health) as server:
