@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
@@ -84,12 +85,12 @@ class EngineFleet:
             return completions
 
     async def chat(self, body: JsonObject) -> JsonObject:
-        """As `EngineClient.chat`."""
-        return await self.relay("/v1/chat/completions", {**body, "stream": False})
+        """As `EngineClient.chat`, with no longer a reply asked for than there can be."""
+        return await self.relay("/v1/chat/completions", {**self._possible(body), "stream": False})
 
     def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
-        """As `EngineClient.stream_chat`."""
-        return self.stream_relay("/v1/chat/completions", body)
+        """As `EngineClient.stream_chat`, with no longer a reply asked for than there can be."""
+        return self.stream_relay("/v1/chat/completions", self._possible(body))
 
     async def count_tokens(self, body: JsonObject) -> int:
         """As `EngineClient.count_tokens`."""
@@ -166,6 +167,11 @@ class EngineFleet:
                     reply = await send(replica.engine)
                 replica.health.replies()
                 return reply
+
+    def _possible(self, body: JsonObject) -> JsonObject:
+        # Clients send the limit of the largest models (opencode 32,000), and vLLM refuses one beyond its context.
+        most = min(self._context_lengths(), default=math.inf)
+        return {**body, "max_tokens": most} if (body.get("max_tokens") or 0) > most else body
 
     def _context_lengths(self) -> list[int]:
         return [replica.context_length for replica in self._replicas if replica.context_length is not None]

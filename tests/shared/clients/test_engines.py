@@ -443,6 +443,16 @@ async def test_the_context_length_is_the_least_of_all_engines_and_follows_a_rest
         assert await fleet.context_length() == 1024
 
 
+async def test_a_reply_longer_than_the_context_is_not_asked_for():
+    async with engines(1) as (fake,), fleet_of(fake) as fleet:
+        assert await fleet.context_length() == 4096
+        for wanted in (32000, 100):
+            await fleet.chat({**body(), "max_tokens": wanted})
+            assert [chunk async for chunk in fleet.stream_chat({**body(), "max_tokens": wanted})]
+        await fleet.chat(body())
+        assert [request.get("max_tokens") for request in fake.requests] == [4096, 4096, 100, 100, None]
+
+
 async def test_requests_are_counted_by_adapter_and_role():
     async with engines(1) as (fake,), fleet_of(fake) as fleet:
         await fleet.score(SELECTOR, [[1, 2, 3, 4]], [5])
