@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.sandbox.drivers.cgroup import below, enter, find_memory_groups, remove
+from services.sandbox.drivers.cgroup import MemoryGroup, below, find_memory_groups
 
 
 @pytest.fixture
@@ -24,8 +26,8 @@ def test_in_version_1_groups_are_made_below_our_own_memory_group(tmp_path: Path)
     groups = below("9:pids:/other\n4:cpu,memory:/own\n0::/\n", tmp_path)
     assert groups is not None
     group = groups.create(1000)
-    assert group.parent == tmp_path / "memory" / "own"
-    assert (group / "memory.limit_in_bytes").read_text() == "1000"
+    assert group.path.parent == tmp_path / "memory" / "own"
+    assert (group.path / "memory.limit_in_bytes").read_text() == "1000"
 
 
 def test_in_version_2_we_move_into_a_leaf_and_share_memory_out(version_2: Path) -> None:
@@ -33,7 +35,7 @@ def test_in_version_2_we_move_into_a_leaf_and_share_memory_out(version_2: Path) 
     assert groups is not None
     assert (version_2 / "agentflux-service" / "cgroup.procs").read_text() == str(os.getpid())
     assert (version_2 / "cgroup.subtree_control").read_text() == "+memory"
-    assert (groups.create(1000) / "memory.max").read_text() == "1000"
+    assert (groups.create(1000).path / "memory.max").read_text() == "1000"
 
 
 @pytest.mark.parametrize("memberships", ["", "0::/unit\n", "0::/nowhere\n", "4:memory:/nowhere\n"])
@@ -54,25 +56,53 @@ def test_groups_of_a_service_that_is_gone_are_cleared(tmp_path: Path) -> None:
     assert (left.exists(), ours.exists()) == (False, True)
 
 
-def test_a_process_can_be_put_into_a_group_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "memory").mkdir()
-    groups = below("4:memory:/\n", tmp_path)
-    assert groups is not None
-    group = groups.enclose(4711, 1000)
-    assert (group / "cgroup.procs").read_text() == "4711"
-    assert (group / "memory.limit_in_bytes").read_text() == "1000"
-
-
-@pytest.mark.real
-def test_a_process_that_is_gone_needs_no_group_and_what_is_no_process_leaves_none() -> None:
+@pytest.fixture
+def real_group() -> Iterator[MemoryGroup]:
     groups = find_memory_groups()
     if groups is None:
         pytest.skip("control groups are NOT tested here: none can be made")
-    assert remove(groups.enclose(4194304, 1 << 20))
-    before = set(groups.parent.glob(f"agentflux-{os.getpid()}-*"))
+    group = groups.create(1 << 24)
+    yield group
+    assert group.remove()
+
+
+@pytest.mark.real
+def test_a_group_whose_limit_is_refused_is_not_left_behind(real_group: MemoryGroup) -> None:
+    groups = find_memory_groups()
+    assert groups is not None
     with pytest.raises(OSError, match="Invalid argument"):
-        groups.enclose(-5, 1 << 20)
-    assert set(groups.parent.glob(f"agentflux-{os.getpid()}-*")) <= before
+        groups.create(-5)
+    assert set(groups.parent.glob(f"agentflux-{os.getpid()}-*")) == {real_group.path}
+
+
+@pytest.mark.real
+def test_a_process_is_moved_into_a_group(real_group: MemoryGroup) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        real_group.enclose(process.pid)
+        assert (real_group.path / "cgroup.procs").read_text() == f"{process.pid}\n"
+        process.communicate()
+
+
+@pytest.mark.real
+def test_a_process_that_is_gone_needs_no_group_and_what_is_no_process_is_refused(real_group: MemoryGroup) -> None:
+    real_group.enclose(4194304)
+    with pytest.raises(OSError, match="Invalid argument"):
+        real_group.enclose(-5)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_command_enters_before_it_becomes_itself(real_group: MemoryGroup, quick: bool) -> None:
+    if quick and not real_group.quick:
+        pytest.skip("only version 1 has this way")
+    command = [*MemoryGroup(real_group.path, quick).enter(), "/bin/cat", "/proc/self/cgroup"]
+    assert real_group.path.name in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_command_that_cannot_enter_is_not_run(tmp_path: Path) -> None:
+    group = MemoryGroup(tmp_path / "none", quick=True)
+    ended = subprocess.run([*group.enter(), "/bin/echo", "ran"], capture_output=True, text=True)
+    assert (ended.returncode != 0, ended.stdout) == (True, "")
 
 
 def test_what_makes_the_next_move_quick_moves_nobody() -> None:
@@ -82,8 +112,3 @@ def test_what_makes_the_next_move_quick_moves_nobody() -> None:
     before = Path("/proc/self/cgroup").read_text()
     groups.hasten()
     assert Path("/proc/self/cgroup").read_text() == before
-
-
-def test_a_command_enters_before_it_becomes_itself() -> None:
-    assert enter(Path("/sys/x"))[:2] == ["/bin/sh", "-c"]
-    assert enter(Path("/sys/x"))[-1] == "/sys/x/cgroup.procs"

@@ -17,7 +17,7 @@ import anyio
 import structlog
 
 from services.sandbox.drivers import advice, command, probe, seccomp, verdict
-from services.sandbox.drivers.cgroup import MemoryGroups, find_memory_groups, vanish
+from services.sandbox.drivers.cgroup import MemoryGroup, MemoryGroups, find_memory_groups
 from services.sandbox.drivers.child import Child, end, handle
 from services.sandbox.drivers.command import Data, Layout, Mode
 from services.sandbox.drivers.descriptors import Handshake, memory_files
@@ -110,19 +110,20 @@ class BwrapDriver:
     async def _start(self, spec: SandboxSpec, machine: _Machine) -> Child:
         async with AsyncExitStack() as leftovers:
             proxy = await leftovers.enter_async_context(self._egress.door(spec.network)) if spec.network else None
-            process, first = await self._bubblewrap(spec, machine, leftovers, proxy)
+            group = None
+            if machine.groups is not None:
+                group = await _memory_group(machine.groups, spec.limits)
+                leftovers.push_async_callback(group.vanish)
+            process, first = await self._bubblewrap(spec, machine, group, proxy)
             # The kernel ends the pid namespace with its first process, so no daemon inside survives that. Bubblewrap then
             # collects the dead and follows; killed itself, it would leave a zombie to whoever is init here.
             return Child(process, target=first, leftovers=leftovers.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def _bubblewrap(
-        self, spec: SandboxSpec, machine: _Machine, leftovers: AsyncExitStack, proxy: Path | None
+        self, spec: SandboxSpec, machine: _Machine, group: MemoryGroup | None, proxy: Path | None
     ) -> tuple[asyncio.subprocess.Process, int | None]:
         layout, mode = machine.layout, machine.mode
-        if machine.groups is not None:
-            # Nobody waits for this one; whoever moves the first process into its group does not either then.
-            asyncio.get_running_loop().run_in_executor(None, machine.groups.hasten)
         program = self.resolve(spec.command[0])
         shown = await self._files_of(program)
         if mode is Mode.NESTED:
@@ -143,6 +144,7 @@ class BwrapDriver:
             handshake = opened.enter_context(Handshake())
             # No preexec_fn, user= or group=: Python code between fork and exec crashes in a process that runs gRPC.
             process = await asyncio.create_subprocess_exec(
+                *(group.enter() if group and group.quick else []),
                 layout.bwrap, "--info-fd", str(handshake.info), "--block-fd", str(handshake.block),
                 "--args", str(packed["outer"]), *final, "--",
                 *command.inside(run, layout, mode, spec.limits, final=packed["final"], secrets=list(secrets)),
@@ -151,7 +153,7 @@ class BwrapDriver:
                 env={}, cwd="/", start_new_session=True,
                 pass_fds=(*files.values(), *secrets.values(), *packed.values(), syscalls, handshake.info, handshake.block),
             )  # fmt: skip
-            beginning = asyncio.create_task(self._begin(process, handshake, spec.limits, machine, leftovers))
+            beginning = asyncio.create_task(self._begin(process, handshake, group))
             try:
                 return process, await asyncio.shield(beginning)
             except BaseException:
@@ -163,26 +165,16 @@ class BwrapDriver:
                     end(beginning.result(), process)
                 raise
 
-    async def _begin(
-        self,
-        process: asyncio.subprocess.Process,
-        handshake: Handshake,
-        limits: Limits,
-        machine: _Machine,
-        leftovers: AsyncExitStack,
-    ) -> int | None:
-        """Puts the first process into its control group, while it makes its mounts, and lets it go on; a pidfd of it."""
+    async def _begin(self, process: asyncio.subprocess.Process, handshake: Handshake, group: MemoryGroup | None) -> int | None:
+        """Lets the first process go on once it is in its control group; a pidfd of it."""
         pid = await handshake.first_process()
         first = None if pid is None else handle(pid)
-        if pid is not None and machine.groups is not None:
+        if pid is not None and group is not None and not group.quick:
             try:
-                group = await asyncio.to_thread(machine.groups.enclose, pid, limits.memory_bytes + limits.tmp_bytes)
+                await asyncio.to_thread(group.enclose, pid)
             except OSError as error:
                 end(first, process)
-                raise SandboxUnusable(
-                    f"the control group of a sandbox cannot be made below {machine.groups.parent}: {error.strerror}"
-                ) from None
-            leftovers.push_async_callback(vanish, group)
+                raise _no_group(group.path.parent, error) from None
         handshake.go_on()
         return first
 
@@ -227,3 +219,19 @@ class BwrapDriver:
     def _unusable(self, problem: str) -> Capabilities:
         self._machine, self._problem = None, problem
         return Capabilities("bwrap", problem=problem)
+
+
+async def _memory_group(groups: MemoryGroups, limits: Limits) -> MemoryGroup:
+    create = partial(groups.create, limits.memory_bytes + limits.tmp_bytes)
+    try:
+        group = create() if groups.quick else await asyncio.to_thread(create)
+    except OSError as error:
+        raise _no_group(groups.parent, error) from None
+    if not group.quick:
+        # Nobody waits for this one; whoever moves the first process into its group does not either then.
+        asyncio.get_running_loop().run_in_executor(None, groups.hasten)
+    return group
+
+
+def _no_group(parent: Path, error: OSError) -> SandboxUnusable:
+    return SandboxUnusable(f"the control group of a sandbox cannot be made below {parent}: {error.strerror}")

@@ -13,8 +13,40 @@ from pathlib import Path
 MOUNT = Path("/sys/fs/cgroup")
 VANISH_TRIES, VANISH_INTERVAL_S = 200, 0.01
 
-# It becomes the command that follows, inside the group; whatever the command starts is inside, too.
-_ENTER = 'echo $$ > "$0" && exec "$@"'
+# It becomes the command that follows, inside the group (0 is whoever writes); whatever the command starts is inside, too.
+_ENTER = 'echo 0 > "$0" && exec "$@"'
+
+
+@dataclass(frozen=True)
+class MemoryGroup:
+    """One of `MemoryGroups`, at `path`, empty at first; `quick` as there."""
+
+    path: Path
+    quick: bool
+
+    def enter(self) -> list[str]:
+        """The beginning of a command line that is to run inside."""
+        return ["/bin/sh", "-c", _ENTER, str(self.path / ("tasks" if self.quick else "cgroup.procs"))]
+
+    def enclose(self, pid: int) -> None:
+        """Moves that process into it; where it has ended already there is nothing left to bound.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+        with suppress(ProcessLookupError):
+            (self.path / "cgroup.procs").write_text(str(pid))
+
+    def remove(self) -> bool:
+        """Takes it away; False when it is not empty yet."""
+        return _removed(self.path)
+
+    async def vanish(self) -> None:
+        """Takes it away as soon as the kernel has buried its last process, which may be a moment after that has ended."""
+        for _ in range(VANISH_TRIES):
+            if self.remove():
+                return
+            await asyncio.sleep(VANISH_INTERVAL_S)
 
 
 @dataclass(frozen=True)
@@ -24,75 +56,54 @@ class MemoryGroups:
     parent: Path
     version: int
 
-    def create(self, limit_bytes: int) -> Path:
-        """A group whose processes and temporary files together may take `limit_bytes`; no swap."""
+    @property
+    def quick(self) -> bool:
+        """Whether groups are made, and entered by processes themselves, without waiting.
+
+        Elsewhere the kernel's lock on all moves waits 5 to 20 ms until every processor knows of it, and whoever makes a group
+        waits for that. Version 1 spares a thread that moves itself alone (`cgroup_procs_write_start` in the kernel's sources).
+        """
+        return self.version == 1
+
+    def create(self, limit_bytes: int) -> MemoryGroup:
+        """A group whose processes and temporary files together may take `limit_bytes`; no swap.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         # Our pid, so that another service's groups below the same parent are not taken for leftovers of ours.
         group = self.parent / f"agentflux-{os.getpid()}-{secrets.token_hex(6)}"
         group.mkdir()
-        files = (
-            ("memory.max", "memory.swap.max") if self.version == 2 else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+        most, with_swap, swap = (
+            ("memory.max", "memory.swap.max", 0)
+            if self.version == 2
+            else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit_bytes)
         )
-        (group / files[0]).write_text(str(limit_bytes))
-        # Where swap is not counted there is no such file.
-        if (group / files[1]).exists():
-            (group / files[1]).write_text("0" if self.version == 2 else str(limit_bytes))
-        return group
+        try:
+            (group / most).write_text(str(limit_bytes))
+            # Where swap is not counted there is no such file.
+            if (group / with_swap).exists():
+                (group / with_swap).write_text(str(swap))
+        except OSError:
+            _removed(group)
+            raise
+        return MemoryGroup(group, self.quick)
 
     def hasten(self) -> None:
         """Makes an `enclose` that follows soon quick, by moving us to where we are.
 
-        The lock on all moves waits 5 to 20 ms until every processor knows of it, and for a while the next to take it need not
-        wait (percpu_down_write and rcu_sync in the kernel).
+        For a while after a move whoever takes the lock on all moves next need not wait (percpu_down_write and rcu_sync in the
+        kernel).
         """
         with suppress(OSError):
             if own := _own(Path("/proc/self/cgroup").read_text(), MOUNT, self.version):
                 (own / "cgroup.procs").write_text(str(os.getpid()))
 
-    def enclose(self, pid: int, limit_bytes: int) -> Path:
-        """Such a group with the process `pid` in it.
-
-        Raises:
-            OSError: the group cannot be made, or not entered.
-        """
-        group = self.create(limit_bytes)
-        try:
-            # Where the process has ended already there is nothing left to bound.
-            with suppress(ProcessLookupError):
-                (group / "cgroup.procs").write_text(str(pid))
-        except OSError:
-            remove(group)
-            raise
-        return group
-
     def clear(self) -> None:
         """Removes the groups of services that were killed; one in which something runs cannot be removed."""
         for group in self.parent.glob("agentflux-*-*"):
             if not Path(f"/proc/{group.name.split('-')[1]}").exists():
-                remove(group)
-
-
-def enter(group: Path) -> list[str]:
-    """The beginning of a command line that is to run inside `group`."""
-    return ["/bin/sh", "-c", _ENTER, str(group / "cgroup.procs")]
-
-
-def remove(group: Path) -> bool:
-    """Takes an empty group away; False when it is not empty yet."""
-    try:
-        group.rmdir()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
-
-
-async def vanish(group: Path) -> None:
-    """Takes it away as soon as the kernel has buried its last process, which may be a moment after that has ended."""
-    for _ in range(VANISH_TRIES):
-        if remove(group):
-            return
-        await asyncio.sleep(VANISH_INTERVAL_S)
+                _removed(group)
 
 
 def find_memory_groups() -> MemoryGroups | None:
@@ -136,7 +147,17 @@ def _share_out_memory(own: Path) -> None:
 
 def _usable(groups: MemoryGroups) -> MemoryGroups | None:
     try:
-        remove(groups.create(1 << 20))
+        groups.create(1 << 20).remove()
     except OSError:
         return None
     return groups
+
+
+def _removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

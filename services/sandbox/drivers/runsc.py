@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.sandbox.drivers import advice, bundle, probe, verdict
-from services.sandbox.drivers.cgroup import MemoryGroups, enter, find_memory_groups, vanish
+from services.sandbox.drivers.cgroup import MemoryGroups, find_memory_groups
 from services.sandbox.drivers.child import Child
 from services.sandbox.drivers.command import etc_files, identity
 from services.sandbox.drivers.driver import Capabilities, SandboxSpec
@@ -98,8 +98,8 @@ class RunscDriver:
             outside = []
             if machine.groups is not None:
                 group = machine.groups.create(spec.limits.memory_bytes + spec.limits.tmp_bytes + OWN_MEMORY_BYTES)
-                leftovers.push_async_callback(vanish, group)
-                outside = enter(group)
+                leftovers.push_async_callback(group.vanish)
+                outside = group.enter()
             process = await asyncio.create_subprocess_exec(
                 # When we are killed, so is runsc, and it takes its sandbox along.
                 *outside, machine.setpriv, "--pdeathsig", "KILL", machine.runsc,
