@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM
 
 from services.shared.contracts.adapters import CONFIG_FILE, WEIGHTS_FILE, Role
 from services.shared.contracts.tools import sha256_of
+from trainer.attention import WHOLE
 from trainer.losses import split_of, target_losses
 from trainer.profiles import Profile
 from trainer.rows import TrainRow
@@ -53,7 +54,8 @@ class Job:
 
 def load_base(folder: Path, device: str = "cpu") -> Any:
     """The base model in bfloat16, frozen."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).to(device)
+    attention = WHOLE if device == "cpu" else "sdpa"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, attn_implementation=attention).to(device)
     return model.requires_grad_(False)
 
 
@@ -138,7 +140,7 @@ def batches(rows: Sequence[TrainRow], profile: Profile, seed: int) -> list[list[
     for epoch in range(profile.epochs):
         dice = random.Random(f"{seed}/{epoch}")
         # The first tokens tell whether two rows share their system prompt, and with it a head that is computed once.
-        order = sorted(range(len(rows)), key=lambda i: (rows[i].ids[:12], len(rows[i].ids) + dice.random() * 24))
+        order = sorted(range(len(rows)), key=lambda i: (rows[i].ids[:12], len(rows[i].ids) + dice.random() * 6))
         packed: list[list[int]] = [[]]
         for index in order:
             last = packed[-1]

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from services.shared.contracts.prompts import PromptRenderer
 from tests.fakes import toy_renderer
 from tests.trainer.rows_of import TOOLS, call, conversation, result, turn
+from trainer.attention import WHOLE
 from trainer.rows import TrainRow, decisions, merged, selection_row
 from trainer.trajectories import Trajectory
 
@@ -41,7 +42,9 @@ def tiny_base() -> Any:
         num_key_value_heads=2,
         initializer_range=0.3,
     )
-    return LlamaForCausalLM(config).requires_grad_(False).eval()
+    model = LlamaForCausalLM(config).requires_grad_(False).eval()
+    model.set_attn_implementation(WHOLE)
+    return model
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from trainer.attention import WHOLE
 from trainer.losses import Split, activation_start, split_of, target_losses
 from trainer.rows import TrainRow
 
@@ -36,6 +37,23 @@ def test_a_shared_head_changes_neither_loss_nor_gradient(base: Any, rows: list[T
     plain = target_losses(model, rows, Split((0,) * len(rows), shared=True))
     torch.testing.assert_close(cached, plain, atol=1e-4, rtol=0)
     for a, b in zip(gradients(model, cached.mean()), gradients(model, plain.mean()), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("activated", [False, True])
+def test_attention_at_once_changes_neither_loss_nor_gradient(
+    activated: bool, base: Any, rows: list[TrainRow], tokenizer: Any
+) -> None:
+    activation = tokenizer.encode(ACTIVATION, add_special_tokens=False).ids
+    rows = [row for row in rows if row.targets[0] > activation_start(row.ids, activation)]
+    model, split = with_lora(base), split_of(rows, activation if activated else None)
+    assert base.config._attn_implementation == WHOLE
+    ours = target_losses(model, rows, split)
+    our_gradients = gradients(model, ours.mean())
+    base.set_attn_implementation("sdpa")
+    theirs = target_losses(model, rows, split)
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
+    for a, b in zip(our_gradients, gradients(model, theirs.mean()), strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 

@@ -17,9 +17,10 @@ import torch
 
 from services.shared.contracts.adapters import WEIGHTS_FILE
 from tests.trainer.conftest import tiny_base
+from trainer.attention import WHOLE
 from trainer.profiles import PROFILES
 from trainer.rows import TrainRow
-from trainer.training import Job, TrainingFailed, batches, train, wearing
+from trainer.training import Job, TrainingFailed, batches, load_base, train, wearing
 
 PROFILE = replace(PROFILES["small"], rank=4, epochs=6, batch_rows=2, checkpoint_steps=4, learning_rate=3e-2)
 
@@ -34,6 +35,13 @@ def job(rows: list[TrainRow]) -> Job:
 
 class Killed(Exception):
     pass
+
+
+def test_the_base_is_loaded_frozen_and_with_the_attention_of_its_device(tmp_path: Path) -> None:
+    tiny_base().save_pretrained(tmp_path)
+    base = load_base(tmp_path)
+    assert base.config._attn_implementation == WHOLE
+    assert {(param.dtype, param.requires_grad) for param in base.parameters()} == {(torch.bfloat16, False)}
 
 
 def test_every_epoch_has_each_row_once(rows: list[TrainRow]) -> None:
