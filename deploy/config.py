@@ -60,7 +60,7 @@ def check(wanted: list[str]) -> list[str]:
     # Compose has variables of its own, which no container sees.
     foreign = _compose_variables() - known
     ours = {name: value for name, value in os.environ.items() if name not in foreign}
-    problems = list(_strangers(ours, known))
+    problems = list(_strangers(ours, known | foreign))
     for name, settings in EVERYTHING.items():
         if name in wanted or (not wanted and _is_configured(settings, ours)):
             # Its prefix is the beginning of all others'; what is nobody's is found above.
@@ -77,8 +77,12 @@ def _is_configured(settings: type[BaseSettings], environment: Mapping[str, str])
 
 
 def _compose_variables() -> set[str]:
+    return set(re.findall(r"\$\{(AGENTFLUX_\w+)", _compose()))
+
+
+def _compose() -> str:
     file = REPOSITORY / "docker-compose.yml"
-    return set(re.findall(r"\$\{(AGENTFLUX_\w+)", file.read_text())) if file.exists() else set()
+    return file.read_text() if file.exists() else ""
 
 
 def _strangers(environment: Mapping[str, str], known: set[str]) -> Iterator[str]:
@@ -154,7 +158,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _read(path: Path) -> dict[str, str]:
     lines = [line.strip() for line in path.read_text().splitlines()]
     pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
-    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
+    return {name.strip(): _on_this_machine(value.strip().strip("\"'")) for name, _, value in pairs}
+
+
+def _on_this_machine(value: str) -> str:
+    """A path in a container, such as /run/agentflux/api_key, as the path in the folder that compose mounts there."""
+    for folder, inside in re.findall(r"^\s+- \./(\S+?):(/\S+?):ro$", _compose(), re.M):
+        if value.startswith(f"{inside}/"):
+            return str(REPOSITORY / folder / value.removeprefix(f"{inside}/"))
+    return value
 
 
 if __name__ == "__main__":

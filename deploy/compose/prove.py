@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from typing import Any
 from openai import OpenAI
 
 from deploy.compose.build import IMAGES, PYTHON_BASE, VALKEY, build_all
+from deploy.compose.certificates import write_certificates
 from deploy.compose.daemon import daemon
 from deploy.compose.docker import REPOSITORY, Docker, DockerError, Project, find_docker
-from deploy.compose.faults import kill, unexpected_reach
+from deploy.compose.faults import healthy, kill, unexpected_reach
 
 PORT = 18030
 QUESTION = "Read the file README.txt"
@@ -66,6 +68,27 @@ async def main():
 asyncio.run(main())
 """
 
+# Runs in a sandbox whose callers have to show a certificate: what who has one is told, then who has none.
+_WITH_AND_WITHOUT_CERTIFICATE = """
+import asyncio
+from pathlib import Path
+from services.shared.chassis.tls import TlsFiles
+from services.shared.clients.sandbox import SandboxClient
+async def main():
+    for tls in (TlsFiles(Path("/tls/tls.crt"), Path("/tls/tls.key"), Path("/tls/ca.crt")), None):
+        client = SandboxClient("localhost:8034", tls=tls)
+        print(await client.ready() is None)
+        await client.aclose()
+asyncio.run(main())
+"""
+
+# Runs in each image: how many components each of its bills of materials has.
+_BILLS = """
+import json, pathlib
+bills = sorted(pathlib.Path("/opt/venv/share/sbom").glob("*.cdx.json"))
+print(", ".join(f"{bill.name.split('.')[0]} {len(json.loads(bill.read_text())['components'])}" for bill in bills))
+"""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -105,7 +128,9 @@ class Proof:
             self._up()
             self._first_call()
             self._networks()
+            self._certificates()
             self._publish()
+            self._bills()
             for service in KILLED:
                 recovery = kill(self.project, service, self._turn)
                 self._add(f"kill {service}: well again", recovery.seconds, f"{recovery.failed_turns} turns failed")
@@ -141,6 +166,31 @@ class Proof:
             if wrong := unexpected_reach(self.project):
                 raise DockerError(f"the networks are not as drawn: {'; '.join(wrong)}")
 
+    def _certificates(self) -> None:
+        """Beside the sandbox that serves, one with TLS: its health check shows no certificate."""
+        settings = {
+            "TRAJECTORY": "off",
+            "TLS_CERTIFICATE": "/tls/tls.crt",
+            "TLS_KEY": "/tls/tls.key",
+            "TLS_CLIENT_CA": "/tls/ca.crt",
+        }
+        given = [flag for name, value in settings.items() for flag in ("-e", f"AGENTFLUX_SANDBOX_{name}={value}")]
+        with tempfile.TemporaryDirectory(prefix="agentflux-certificates-") as folder:
+            write_certificates(Path(folder))
+            started = time.monotonic()
+            said = self.project.compose("run", "--detach", "--no-deps", "-v", f"{folder}:/tls:ro", *given, "sandbox")
+            container = said.split()[-1]
+            try:
+                self._until(
+                    lambda: healthy(self.project, container), SERVED_TIMEOUT_S, "a sandbox with certificates is not healthy"
+                )
+                self._add("a sandbox with certificates is healthy", time.monotonic() - started)
+                heard = self.docker.run("exec", container, "python", "-c", _WITH_AND_WITHOUT_CERTIFICATE).split()
+            finally:
+                self.docker.run("rm", "--force", container)
+        if heard != ["True", "False"]:
+            raise DockerError(f"with a certificate and without one, the sandbox can be used: {heard}")
+
     def _publish(self) -> None:
         started = time.monotonic()
         trainer = Project(self.docker, self.project.name, self.project.environment, ("cpu", "train"))
@@ -149,6 +199,17 @@ class Proof:
         started, name = time.monotonic(), published.split()[-1]
         self._until(lambda: self._turn().adapter == name, SERVED_TIMEOUT_S, f"{name} does not serve")
         self._add("until it serves", time.monotonic() - started, name)
+        network = self.docker.inspect(f"{self.project.name}_train")
+        if network is None or not network["Internal"]:
+            raise DockerError("the trainer's network is not an internal one of its own")
+
+    def _bills(self) -> None:
+        with self._timed("bills of materials"):
+            for image in IMAGES:
+                said = self.docker.run("run", "--rm", "--network=none", "--entrypoint=python", image, "-c", _BILLS).strip()
+                self._note(f"{image}: {said}")
+                if not {"python", "system"} <= set(said.replace(",", "").split()):
+                    raise DockerError(f"{image} lacks a bill of materials: {said}")
 
     def _turn(self) -> Turn:
         raw = self._client.chat.completions.with_raw_response.create(

@@ -30,7 +30,8 @@ COPY --from=cpu-build /opt/agentflux/model /opt/agentflux/model
 WORKDIR /app
 COPY deploy/adapters /opt/agentflux/adapters
 COPY deploy/__init__.py deploy/
-COPY deploy/images/__init__.py deploy/images/health.py deploy/images/
+COPY deploy/images/__init__.py deploy/images/health.py deploy/images/system_sbom.py deploy/images/
+RUN python3 -B -m deploy.images.system_sbom /opt/venv/share/sbom/system.cdx.json
 COPY deploy/compose/__init__.py deploy/compose/prepare.py deploy/compose/
 COPY deploy/local/__init__.py deploy/local/starters.py deploy/local/
 COPY services services
@@ -61,7 +62,8 @@ RUN groupadd --gid 65532 agentflux && useradd --uid 65532 --gid 65532 --no-creat
 RUN install -d -o 65532 -g 65532 /var/lib/agentflux /var/lib/agentflux/adapters /var/cache/agentflux /models /models/base
 WORKDIR /app
 COPY deploy/__init__.py deploy/
-COPY deploy/images/__init__.py deploy/images/health.py deploy/images/
+COPY deploy/images/__init__.py deploy/images/health.py deploy/images/system_sbom.py deploy/images/
+RUN python3 -B -m deploy.images.system_sbom /opt/venv/share/sbom/system.cdx.json
 COPY deploy/compose/__init__.py deploy/compose/prepare.py deploy/compose/
 COPY deploy/local/__init__.py deploy/local/starters.py deploy/local/
 COPY services services

@@ -1,6 +1,7 @@
 """Is the service of this container ready? The images' HEALTHCHECK: exit status 0 or 1, and one line that says why not.
 
-It asks whatever process 1 runs (`python -m services.<name>`), on the port that its own environment variable sets.
+It asks whatever process 1 runs (`python -m services.<name>`), on the port that its own environment variable sets. No certificate
+is needed for that: where the sandbox's gRPC has TLS, its readiness stays on plain HTTP, beside its metrics.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-PORTS = {"gateway": 8030, "selector": 8031, "arguments": 8032, "callcache": 8033, "sandbox": 8034, "engine": 8010}
+# The setting that says where /readyz is, and what it is in the images when nothing sets it.
+PORTS = {
+    "gateway": ("AGENTFLUX_GATEWAY_PORT", 8030),
+    "selector": ("AGENTFLUX_SELECTOR_PORT", 8031),
+    "arguments": ("AGENTFLUX_ARGUMENTS_PORT", 8032),
+    "callcache": ("AGENTFLUX_CALLCACHE_PORT", 8033),
+    "sandbox": ("AGENTFLUX_SANDBOX_METRICS_PORT", 9034),
+    "engine": ("AGENTFLUX_ENGINE_PORT", 8010),
+}
 TIMEOUT_S = 4.0
 _LONGEST_ANSWER = 4096
 
@@ -32,16 +41,13 @@ def service_of(command_line: bytes) -> str:
 
 
 def port_of(service: str, environment: Mapping[str, str]) -> int:
-    """Where the service listens."""
-    return int(environment.get(f"AGENTFLUX_{service.upper()}_PORT") or PORTS[service])
+    """Where the service answers."""
+    name, usual = PORTS[service]
+    return int(environment.get(name) or usual)
 
 
-def complaint(service: str, port: int) -> str | None:
+def complaint(port: int) -> str | None:
     """None when the service says that it can serve, else why not."""
-    return _grpc_complaint(port) if service == "sandbox" else _http_complaint(port)
-
-
-def _http_complaint(port: int) -> str | None:
     # No proxy: the address is our own.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -53,24 +59,10 @@ def _http_complaint(port: int) -> str | None:
         return f"nobody answers on port {port}: {error}"
 
 
-def _grpc_complaint(port: int) -> str | None:
-    # Only the sandbox's image has it.
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-    with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
-        except grpc.RpcError as error:
-            return f"nobody answers on port {port}: {error.code()}"
-    serving: int = health_pb2.HealthCheckResponse.SERVING
-    return None if reply.status == serving else "the sandbox says that it is not serving; its log says why"
-
-
 def main() -> int:
     """Asks once."""
     service = service_of(Path("/proc/1/cmdline").read_bytes())
-    if reason := complaint(service, port_of(service, os.environ)):
+    if reason := complaint(port_of(service, os.environ)):
         print(reason, file=sys.stderr)
         return 1
     return 0

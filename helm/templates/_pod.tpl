@@ -166,11 +166,11 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{- /* What HTTP services have in common: "settings" prefix, "port", "w". YAML to go on with. */ -}}
+{{- /* What every service answers, on the port of that name: (dict "port" "http"). */ -}}
 {{- define "agentflux.httpProbes" -}}
-startup: {httpGet: {path: /livez, port: http}}
-liveness: {httpGet: {path: /livez, port: http}}
-readiness: {httpGet: {path: /readyz, port: http}}
+startup: {httpGet: {path: /livez, port: {{ .port }}}}
+liveness: {httpGet: {path: /livez, port: {{ .port }}}}
+readiness: {httpGet: {path: /readyz, port: {{ .port }}}}
 {{- end -}}
 
 {{- /* Settings of logs and traces: (dict "root" $ "prefix" "AGENTFLUX_GATEWAY_"). */ -}}

@@ -10,6 +10,7 @@ from services.arguments.settings import ArgumentsSettings
 from services.shared.chassis.http import install_edge, serve
 from services.shared.chassis.settings import load
 from services.shared.clients.served import ServedEngines
+from services.shared.contracts.errors import AgentFluxError
 
 
 def create_app(settings: ArgumentsSettings) -> FastAPI:
@@ -28,4 +29,8 @@ def create_app(settings: ArgumentsSettings) -> FastAPI:
 def main() -> None:
     """Entry point of `python -m services.arguments`."""
     settings = load(ArgumentsSettings)
-    serve(create_app(settings), settings, service="arguments")
+    try:
+        app = create_app(settings)
+    except AgentFluxError as error:
+        raise SystemExit(f"arguments: {error.message}") from None
+    serve(app, settings, service="arguments")

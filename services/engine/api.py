@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from services.engine.process import Standing, State
 from services.engine.transport import VllmProbe
+from services.shared.chassis.http import page_of_metrics
 from services.shared.contracts.errors import EngineUnavailable
 
 
@@ -60,11 +61,11 @@ def router(standing: Standing, probe: VllmProbe, *, served_model_name: str, vllm
         )
 
     @routes.get("/metrics/vllm", response_class=PlainTextResponse)
-    async def vllm_metrics() -> PlainTextResponse:
+    async def vllm_metrics(request: Request) -> Response:
         # A scraper cannot reach a unix socket, so the page is handed on.
         page = await probe.metrics()
         if page is None:
             raise EngineUnavailable(f"vLLM has no metrics now: {standing.reason or standing.state}")
-        return PlainTextResponse(page, media_type=CONTENT_TYPE_LATEST)
+        return page_of_metrics(request, page.encode(), CONTENT_TYPE_LATEST)
 
     return routes

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from prometheus_client import start_http_server
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from services.sandbox.api import DOMAIN, SERVICE, ToolRunnerDoor, explain
 from services.sandbox.crashes import CrashLoops
@@ -37,6 +38,7 @@ from services.sandbox.trajectory.log import TrajectoryLog
 from services.sandbox.trajectory.store import TrajectoryFiles
 from services.shared.chassis.collector import collect_seldom
 from services.shared.chassis.grpc import Edge, GrpcServer, until_terminated
+from services.shared.chassis.http import install_status
 from services.shared.chassis.logging import configure_logging
 from services.shared.chassis.settings import load
 from services.shared.chassis.telemetry import configure_tracing
@@ -170,6 +172,17 @@ def create_sandbox(settings: SandboxSettings, *, driver: Driver | None = None) -
     )  # fmt: skip
 
 
+def create_status(runner: Runner, registry: CollectorRegistry) -> FastAPI:
+    """/livez, /readyz and /metrics. Who probes a container has no client certificate, and so cannot ask gRPC's own health."""
+    app = FastAPI(openapi_url=None)
+
+    async def probe() -> str | None:
+        return runner.capabilities.problem or None
+
+    install_status(app, registry, required={"sandbox": probe})
+    return app
+
+
 def address_of(settings: SandboxSettings) -> str:
     """Where gRPC listens.
 
@@ -205,7 +218,7 @@ async def running(settings: SandboxSettings, *, driver: Driver | None = None) ->
     """The service, answering: probed, swept, and drained at the end.
 
     Raises:
-        Unavailable: the port is taken, the workspace cannot be made, or the trajectory log cannot be kept.
+        Unavailable: a port is taken, the workspace cannot be made, or the trajectory log cannot be kept.
     """
     make_workspace(settings.workspace_dir, settings.sandbox_uid)
     sandbox = create_sandbox(settings, driver=driver)
@@ -227,15 +240,20 @@ async def running(settings: SandboxSettings, *, driver: Driver | None = None) ->
         asyncio.create_task(_keep_probing(sandbox, settings.probe_interval_s)),
         asyncio.create_task(_keep_telling(sandbox)),
     ]
-    try:
-        async with sandbox.metrics.loop_lag.measured():
-            yield sandbox
-    finally:
-        for task in tasks:
-            task.cancel()
-        await sandbox.server.stop(settings.drain_timeout_s)
-        await sandbox.pool.aclose()
-        sandbox.trajectories.close()
+    status = create_status(sandbox.runner, sandbox.metrics.registry)
+    async with AsyncExitStack() as until_the_end:
+        try:
+            if settings.metrics_port:
+                await until_the_end.enter_async_context(serving(status, settings, settings.metrics_port))
+            async with sandbox.metrics.loop_lag.measured():
+                yield sandbox
+        finally:
+            status.state.drain.has_begun = True
+            for task in tasks:
+                task.cancel()
+            await sandbox.server.stop(settings.drain_timeout_s)
+            await sandbox.pool.aclose()
+            sandbox.trajectories.close()
 
 
 def make_workspace(workspace: Path, sandbox_uid: int) -> None:
@@ -292,14 +310,11 @@ async def _keep_telling(sandbox: Sandbox) -> None:
 
 async def serve(settings: SandboxSettings) -> None:
     """Runs the service until SIGTERM."""
-    async with running(settings) as sandbox:
-        if settings.metrics_port:
-            start_http_server(settings.metrics_port, addr=settings.host, registry=sandbox.metrics.registry)
-        async with AsyncExitStack() as face:
-            if settings.mcp_port:
-                await face.enter_async_context(serving(create_face(sandbox.runner, settings), settings))
-            log.info("sandbox listening", address=address_of(settings), port=sandbox.server.port, mcp_port=settings.mcp_port)
-            await until_terminated()
+    async with running(settings) as sandbox, AsyncExitStack() as face:
+        if settings.mcp_port:
+            await face.enter_async_context(serving(create_face(sandbox.runner, settings), settings, settings.mcp_port))
+        log.info("sandbox listening", address=address_of(settings), port=sandbox.server.port, mcp_port=settings.mcp_port)
+        await until_terminated()
 
 
 def wait_without_threads() -> None:

@@ -36,7 +36,7 @@ class SandboxSettings(ServiceSettings):
     """True says that nobody but callers can reach the host's address; without it, beyond loopback, callers need certificates."""
 
     metrics_port: int = Field(default=0, ge=0, le=65535)
-    """Port on which /metrics answers over HTTP, on the same address; 0 turns it off."""
+    """Port on which /livez, /readyz and /metrics answer over HTTP, on the same address, whoever asks; 0 turns it off."""
 
     mcp_port: int = Field(default=0, ge=0, le=65535)
     """Port on which all tools are also reachable as one MCP server over HTTP, at /mcp; 0 turns it off."""

@@ -17,7 +17,7 @@ from services.shared.clients.engine import MAX_SCORED_TOKENS
 from services.shared.clients.served import ServedEngines
 from services.shared.contracts.adapters import Releases
 from services.shared.contracts.engine import BACKGROUND_PRIORITY
-from services.shared.contracts.errors import AgentFluxError
+from services.shared.contracts.errors import AgentFluxError, Unavailable
 
 
 def create_app(settings: SelectorSettings) -> FastAPI:
@@ -58,7 +58,10 @@ def _selector(settings: SelectorSettings, served: ServedEngines, releases: Relea
 def _shadow(settings: SelectorSettings, served: ServedEngines, metrics: SelectionMetrics) -> Shadow | None:
     if (adapter := settings.shadow_adapter) is None:
         return None
-    release = served.candidate(adapter)
+    try:
+        release = served.candidate(adapter)
+    except AgentFluxError as error:
+        raise Unavailable(f"shadow_adapter: {error.message}") from None
     return Shadow(
         _selector(settings, served, Candidate(release), priority=BACKGROUND_PRIORITY),
         toolset=release.toolset,
@@ -74,5 +77,5 @@ def main() -> None:
     try:
         app = create_app(settings)
     except AgentFluxError as error:
-        raise SystemExit(f"selector: shadow_adapter: {error.message}") from None
+        raise SystemExit(f"selector: {error.message}") from None
     serve(app, settings, service="selector")

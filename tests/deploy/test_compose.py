@@ -122,3 +122,25 @@ def test_compose_itself_accepts_every_profile(profile: str) -> None:
         # Every variable has a default, so compose has nothing to warn of.
         assert "variable is not set" not in shown.stderr
         assert set(yaml.safe_load(shown.stdout)["services"]) >= {"gateway", "selector", "arguments", "callcache", "sandbox"}
+
+
+def test_images_that_were_carried_over_are_the_same_ones_by_tag() -> None:
+    carried = yaml.safe_load((ROOT / "deploy" / "compose" / "airgap.yaml").read_text())["services"]
+    pinned = {
+        name: image for name, image in ((name, service["image"]) for name, service in SERVICES.items()) if "@sha256:" in image
+    }
+    assert {name: service["image"] for name, service in carried.items()} == {
+        name: re.sub(r"^\$\{\w+:-|@sha256:.*$", "", image) for name, image in pinned.items()
+    }
+    # The pages say how to find them.
+    (pattern,) = re.findall(r"grep -oE '(.+)' docker-compose.yml", (ROOT / "deploy" / "README.md").read_text())
+    assert {found.partition("@")[0] for found in re.findall(pattern, TEXT)} == {each["image"] for each in carried.values()}
+
+
+def test_compose_accepts_the_file_for_carried_images_over_the_first_one() -> None:
+    for program in compose_programs():
+        files = ["--file", str(FILE), "--file", str(ROOT / "deploy" / "compose" / "airgap.yaml")]
+        command = [program, *files, "--profile", "cpu", "--profile", "observability", "config"]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert shown.returncode == 0, shown.stderr
+        assert "@sha256:" not in shown.stdout

@@ -73,6 +73,21 @@ def test_an_env_file_is_read_as_compose_reads_it(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out == "AGENTFLUX_SELECTOR_PROT is no setting; did you mean AGENTFLUX_SELECTOR_PORT?\n"
 
 
+def test_a_file_for_a_container_is_looked_for_where_compose_mounts_it_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Set first, so that what the file sets is taken back at the end.
+    monkeypatch.setenv("AGENTFLUX_GATEWAY_API_KEY_FILE", "")
+    monkeypatch.setenv("AGENTFLUX_VALKEY_IMAG", "")
+    file = tmp_path / ".env"
+    file.write_text("AGENTFLUX_GATEWAY_API_KEY_FILE=/run/agentflux/no_such_key\nAGENTFLUX_VALKEY_IMAG=valkey\n")
+    assert main(["check", "--env-file", str(file)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    here = REPOSITORY / "deploy" / "compose" / "secrets" / "no_such_key"
+    assert f"AGENTFLUX_GATEWAY_API_KEY_FILE is {here}, which cannot be read" in said
+    assert "AGENTFLUX_VALKEY_IMAG is no setting; did you mean AGENTFLUX_VALKEY_IMAGE?" in said
+
+
 @pytest.mark.parametrize("service", ["gateway", "selector", "callcache", "sandbox"])
 def test_a_service_does_not_start_with_a_name_that_sets_nothing(service: str) -> None:
     environment = {**os.environ, f"AGENTFLUX_{service.upper()}_LOG_LEVLE": "debug"}

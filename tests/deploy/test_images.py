@@ -1,18 +1,15 @@
-"""The images: what each Dockerfile promises, and the health check that they carry."""
+"""The images: what each Dockerfile promises."""
 
 from __future__ import annotations
 
+import json
+import platform
 import re
 from pathlib import Path
 
 import pytest
 
-from deploy.images.health import PORTS, complaint, port_of, service_of
-from services.callcache.settings import CallCacheSettings
-from services.engine.settings import EngineSettings
-from services.gateway.settings import GatewaySettings
-from services.sandbox.settings import SandboxSettings
-from tests.valkey import free_port
+from deploy.images.system_sbom import bill, debian_components, python_components
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "deploy" / "images").glob("*.Dockerfile"))
@@ -65,32 +62,40 @@ def test_every_package_has_a_hash_and_no_list_names_an_index(file: Path) -> None
     assert "://" not in text
 
 
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
+def test_every_image_has_the_bill_of_what_its_base_brings_after_the_last_package_is_installed(file: Path) -> None:
+    for stage in final_stages_of(file):
+        assert stage.index("deploy.images.system_sbom /opt/venv/share/sbom/system.cdx.json") > stage.rfind("apt-get install")
+        # Before PATH leads to our own interpreter, whose packages install.sh has written down.
+        assert stage.index("deploy.images.system_sbom") < stage.index("ENV PATH=")
+
+
+def test_the_bill_names_packages_once_each_and_by_their_address(tmp_path: Path) -> None:
+    debian = debian_components("libc6\t2.36-9+deb12u10\tamd64\nbash\t5.2.15-2+b7\tamd64\n", "debian")
+    document = json.loads(bill([*debian, *python_components()]))
+    addresses = [component["purl"] for component in document["components"]]
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    assert "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64" in addresses
+    assert f"pkg:generic/python@{platform.python_version()}" in addresses
+    assert f"pkg:pypi/pytest@{pytest.__version__}" in addresses
+    assert addresses == sorted(set(addresses))
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    said = {
+        "pyproject.toml": r'^version = "(.+)"$', "helm/Chart.yaml": r"^(?:v|appV)ersion: (.+)$",
+        "deploy/compose/docker.py": r'^VERSION = "(.+)"$', "deploy/compose/env.example": r"^AGENTFLUX_VERSION=(.+)$",
+        "docker-compose.yml": r"\$\{AGENTFLUX_VERSION:-(.+?)\}",
+        **{str(file.relative_to(ROOT)): r"^ARG VERSION=(.+)$" for file in DOCKERFILES},
+    }  # fmt: skip
+    found = {name: set(re.findall(pattern, (ROOT / name).read_text(), re.M)) for name, pattern in said.items()}
+    assert len(set.union(*found.values())) == 1, found
+    assert all(found.values()), found
+
+
 def test_the_same_torch_is_built_in_as_is_installed_without_containers() -> None:
     versions = {
         re.search(r"^TORCH_VERSION=(\S+)$", (ROOT / "deploy" / name).read_text(), re.M)[1]  # type: ignore[index]
         for name in ("images/install.sh", "requirements/setup.sh")
     }
     assert len(versions) == 1
-
-
-def test_the_health_check_finds_what_runs() -> None:
-    assert service_of(b"/sbin/docker-init\0--\0python\0-m\0services.gateway\0") == "gateway"
-    assert service_of(b"python\0-m\0services.engine\0") == "engine"
-    with pytest.raises(ValueError, match="sleep 60"):
-        service_of(b"sleep\00060\0")
-
-
-def test_the_health_check_knows_the_ports_of_the_services() -> None:
-    defaults = {
-        "gateway": GatewaySettings, "callcache": CallCacheSettings, "sandbox": SandboxSettings, "engine": EngineSettings,
-    }  # fmt: skip
-    assert {name: PORTS[name] for name in defaults} == {
-        name: settings.model_fields["port"].default for name, settings in defaults.items()
-    }
-    assert port_of("gateway", {"AGENTFLUX_GATEWAY_PORT": "9030"}) == 9030
-    assert port_of("gateway", {}) == 8030
-
-
-def test_nobody_there_is_unhealthy() -> None:
-    assert "nobody answers" in (complaint("gateway", free_port()) or "")
-    assert "nobody answers" in (complaint("sandbox", free_port()) or "")

@@ -35,7 +35,8 @@ def engine(tmp_path, model):
 def test_the_engine_becomes_ready_when_vllm_answers(engine):
     status = engine.status()
     assert (status["state"], status["restarts"], status["vllm_url"]) == ("ready", 0, engine.url)
-    assert engine.get("/metrics/vllm").text == "vllm:fake 1\n"
+    page = engine.get("/metrics/vllm")
+    assert (page.text, page.headers["content-encoding"]) == ("vllm:fake 1\n", "gzip")
     assert "agentflux_engine_ready 1.0" in engine.get("/metrics").text
 
 

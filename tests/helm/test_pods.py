@@ -108,12 +108,14 @@ def test_whoever_serves_is_probed_where_it_answers(pod: Pod) -> None:
         assert [where["path"] for where in asked.values()] == ["/livez", "/livez", "/readyz"]
 
 
-def test_the_sandbox_is_asked_by_grpc_whether_it_is_ready_but_not_whether_it_lives() -> None:
-    container = pod_of(render(), "sandbox").container
-    assert container["readinessProbe"]["grpc"] == {"port": 8034}
-    assert container["livenessProbe"]["tcpSocket"] == {"port": "grpc"}
-    # The kubelet shows no certificate.
-    assert BY_KIND["Deployment", "sandbox"].container["readinessProbe"]["tcpSocket"] == {"port": "grpc"}
+def test_the_sandbox_is_asked_without_certificates_whether_or_not_its_callers_need_them() -> None:
+    plain, tls = pod_of(render(), "sandbox"), BY_KIND["Deployment", "sandbox"]
+    assert "AGENTFLUX_SANDBOX_TLS_CLIENT_CA" in tls.env.keys() - plain.env.keys()
+    for pod in (plain, tls):
+        assert pod.env["AGENTFLUX_SANDBOX_METRICS_PORT"] == "9034"
+        assert {"name": "metrics", "containerPort": 9034, "protocol": "TCP"} in pod.container["ports"]
+        for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+            assert pod.container[probe]["httpGet"] == {"path": path, "port": "metrics"}
 
 
 @pytest.mark.parametrize("pod", SERVERS, ids=ids)

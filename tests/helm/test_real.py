@@ -9,11 +9,15 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
+from deploy.compose.certificates import write_certificates
+from services.sandbox.app import main
+from tests.deploy.running import Service, eventually, started
 from tests.helm.helm import render
-from tests.helm.manifests import of_kind, pod_of
+from tests.helm.manifests import EVERYTHING, of_kind, pod_of
 from tests.stack import running_stack
 from tests.valkey import free_port, valkey_binary
 
@@ -72,3 +76,36 @@ def test_valkey_takes_its_command_line_and_the_url_that_the_services_get(tmp_pat
             client.close()
         finally:
             server.terminate()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("certificates", [False, True], ids=["plain", "tls"])
+def test_the_sandbox_answers_its_probes_with_and_without_certificates(certificates: bool, tmp_path: Path) -> None:
+    write_certificates(tmp_path)
+    (tmp_path / "toolsets").mkdir()
+    tls = {"sandbox": {"tls": EVERYTHING["sandbox"]["tls"]}} if certificates else {}
+    pod = pod_of(render(tls), "sandbox")
+    assert ("AGENTFLUX_SANDBOX_TLS_CLIENT_CA" in pod.env) is certificates
+    metrics = free_port()
+    # As in the pod, but for folders, ports and addresses, and for the driver: the pod's asks for a container around it.
+    elsewhere = {
+        "TOOLSETS_DIR": tmp_path / "toolsets", "WORKSPACE_DIR": tmp_path / "files", "TRAJECTORY_DIR": tmp_path / "log",
+        "HOST": "127.0.0.1", "PORT": "{port}", "METRICS_PORT": metrics, "DRIVER": "bwrap",
+    }  # fmt: skip
+    env = {name: value.replace("/secrets/tls", str(tmp_path)) for name, value in pod.env.items() if name.startswith("AGENTFLUX_")}
+    service = Service(main, tmp_path, {**env, **{f"AGENTFLUX_SANDBOX_{name}": str(value) for name, value in elsewhere.items()}})
+    ports = {port["containerPort"]: port["name"] for port in pod.container["ports"]}
+    with started(service):
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            asked = pod.container[probe]["httpGet"]
+            assert ports[9034] == asked["port"]
+            url = f"http://127.0.0.1:{metrics}{asked['path']}"
+            eventually(lambda url=url: answers(url), unless=service.said)
+
+
+def answers(url: str) -> bool:
+    """Whether a kubelet would call this probe a success."""
+    try:
+        return httpx.get(url, trust_env=False, timeout=5).is_success
+    except httpx.TransportError:
+        return False

@@ -37,7 +37,7 @@ NODE_SDK = Path("deploy/toolsets/filesystem/node_modules/@modelcontextprotocol/s
 @asynccontextmanager
 async def faced(sandbox: Sandbox, settings: SandboxSettings) -> AsyncIterator[str]:
     """The face of a running sandbox; its URL."""
-    async with serving(create_face(sandbox.runner, settings), settings) as port:
+    async with serving(create_face(sandbox.runner, settings), settings, settings.mcp_port) as port:
         yield f"http://127.0.0.1:{port}/mcp"
 
 

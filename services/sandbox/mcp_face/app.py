@@ -72,16 +72,17 @@ def create_face(runner: Runner, settings: SandboxSettings) -> FastAPI:
 
 
 @asynccontextmanager
-async def serving(app: FastAPI, settings: SandboxSettings) -> AsyncGenerator[int, None]:
-    """Serves `app` in this event loop; gives the port. At the end requests in flight have `drain_timeout_s`.
+async def serving(app: FastAPI, settings: SandboxSettings, port: int) -> AsyncGenerator[int, None]:
+    """Serves `app` in this event loop; gives the port, also where 0 left it to the system. At the end requests in flight have
+    `drain_timeout_s`.
 
     Raises:
         Unavailable: the address cannot be bound.
     """
     try:
-        listener = socket.create_server((settings.host, settings.mcp_port))
+        listener = socket.create_server((settings.host, port))
     except OSError as error:
-        raise Unavailable(f"cannot listen on {settings.host}:{settings.mcp_port} for MCP: {error.strerror}") from None
+        raise Unavailable(f"cannot listen on {settings.host}:{port} for HTTP: {error.strerror}") from None
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, math.ceil(settings.drain_timeout_s)),

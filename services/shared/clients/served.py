@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,7 @@ from services.shared.clients.engines import EngineFleet
 from services.shared.clients.releases import ReleaseWatcher
 from services.shared.contracts.adapters import AdapterSet, NoReleases, Releases, ServedRelease
 from services.shared.contracts.base_model import base_fingerprint
-from services.shared.contracts.errors import NotFound
+from services.shared.contracts.errors import NotFound, Unavailable
 from services.shared.contracts.prompts import PromptRenderer
 
 
@@ -44,10 +44,14 @@ class ServedEngines:
 
     Without a store, the base model serves every toolset. The model folder is read here, the engines are asked only when a
     request comes.
+
+    Raises:
+        Unavailable: the model folder cannot be used; names what is wrong and the setting.
     """
 
     def __init__(self, settings: EngineSettings, *, role: str) -> None:
-        self.renderer = PromptRenderer.load(settings.model_dir)
+        with _reading(settings.model_dir, role):
+            self.renderer = PromptRenderer.load(settings.model_dir)
         prompt = self.renderer.name_prompt(self.renderer.prefix([{"role": "user", "content": "?"}], [], "compact"))
         self.engine = EngineFleet.connect(
             settings.engine_url,
@@ -60,7 +64,8 @@ class ServedEngines:
         self._store: AdapterStore | None = None
         if settings.adapter_store is not None:
             self._store = AdapterStore(settings.adapter_store)
-            fingerprint = base_fingerprint(settings.model_dir)
+            with _reading(settings.model_dir, role):
+                fingerprint = base_fingerprint(settings.model_dir)
             self._fits = partial(check_fit, base_fingerprint=fingerprint, template_hash=self.renderer.template_hash)
             self._watcher = ReleaseWatcher(self._store, warm=lambda name: self.engine.warm(name, prompt), fits=self._fits)
         self.releases: Releases = self._watcher or NoReleases()
@@ -97,3 +102,16 @@ class ServedEngines:
         registry.register(self.engine.metrics)
         if self._watcher:
             self._watcher.metrics.register(registry)
+
+
+@contextmanager
+def _reading(model_dir: Path, role: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # A tokenizer that cannot be read raises no more special one.
+        said = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise Unavailable(
+            f"the model folder {model_dir} cannot be used: {said}; put the engine's base model there, or set "
+            f"AGENTFLUX_{role.upper()}_MODEL_DIR"
+        ) from error

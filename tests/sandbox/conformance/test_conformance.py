@@ -83,7 +83,10 @@ async def run(suite: list[str], *arguments: str, timeout_s: float = 120) -> tupl
 async def face(toolsets_dir: Path, tmp_path: Path, anyio_backend: str) -> AsyncIterator[str]:
     """The URL of a face with the tools that the suite expects, run in a sandbox."""
     settings = SandboxSettings(port=0, toolsets_dir=toolsets_dir, workspace_dir=tmp_path / "workspace", drain_timeout_s=0)
-    async with served(settings) as (sandbox, _), serving(create_face(sandbox.runner, settings), settings) as port:
+    async with (
+        served(settings) as (sandbox, _),
+        serving(create_face(sandbox.runner, settings), settings, settings.mcp_port) as port,
+    ):
         yield f"http://127.0.0.1:{port}/mcp/conformance"
 
 
