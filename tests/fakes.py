@@ -83,6 +83,7 @@ class ScriptedEngine(ToyEngine):
         self.finish = finish
         self.requests: list[CompletionRequest] = []
         self.chats: list[dict[str, Any]] = []
+        self.counted: list[dict[str, Any]] = []
 
     async def complete(self, request: CompletionRequest) -> Completions:
         self.requests.append(request)
@@ -99,6 +100,7 @@ class ScriptedEngine(ToyEngine):
         return {"id": "x", "choices": choices, "usage": {"prompt_tokens": 11, "completion_tokens": 4}}
 
     async def count_tokens(self, body: dict[str, Any]) -> int:
+        self.counted.append(body)
         return len(str(body).split())
 
     async def stream_chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:

@@ -145,7 +145,9 @@ class Admission:
         if victim is newcomer:
             raise refusal
         self._forget(victim)
-        victim.place.set_exception(refusal)
+        # One that was cancelled stands in its queue until it wakes.
+        if not victim.place.done():
+            victim.place.set_exception(refusal)
 
     def _forget(self, waiter: _Waiter) -> bool:
         """Takes a waiter out of its queue; returns whether it was there."""
@@ -164,8 +166,9 @@ class Admission:
             del self._running[caller]
         for waiter in self._next():
             self._forget(waiter)
-            self._running[waiter.caller] += 1
-            waiter.place.set_result(None)
+            if not waiter.place.done():
+                self._running[waiter.caller] += 1
+                waiter.place.set_result(None)
 
     def _next(self) -> Iterator[_Waiter]:
         """Who gets the places that are free."""

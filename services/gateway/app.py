@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from limits.aio.storage import MemoryStorage, Storage
 
@@ -139,19 +139,36 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     stored = StoredResponses(
         responses_kept, metrics, max_record_bytes=settings.response_max_bytes, max_history_bytes=settings.max_body_bytes
     )
-    releases = models.PublishedReleases(AdapterStore(settings.adapter_store).look) if settings.adapter_store else None
-    unknown = settings.unknown_tools
-    for door in (
-        chat.router(turns, catalogue, strict_fields=settings.strict_fields, unknown_tools=unknown),
-        responses.router(turns, catalogue, stored, strict_fields=settings.strict_fields, unknown_tools=unknown),
-        messages.router(turns, catalogue, unknown_tools=unknown),
-        relay.router(turns, services.engine, catalogue),
-        feedback.router(judging),
-        models.router(catalogue, releases, created=int(time.time())),
-    ):
+    for door in _doors(settings, turns, catalogue, stored, judging, services.engine):
         app.include_router(door)
     # Around the edge, the innermost first.
     app.add_middleware(Callers, keys=keys, limits=limits, metrics=metrics, max_requests=settings.max_requests)
+    _add_outer_layers(app, settings)
+    return app
+
+
+def _doors(
+    settings: GatewaySettings,
+    turns: Turns,
+    catalogue: Catalogue,
+    stored: StoredResponses,
+    judging: Feedback,
+    engine: EngineFleet,
+) -> tuple[APIRouter, ...]:
+    releases = models.PublishedReleases(AdapterStore(settings.adapter_store).look) if settings.adapter_store else None
+    strict, unknown = settings.strict_fields, settings.unknown_tools
+    return (
+        chat.router(turns, catalogue, strict_fields=strict, unknown_tools=unknown),
+        responses.router(turns, catalogue, stored, strict_fields=strict, unknown_tools=unknown),
+        messages.router(turns, catalogue, unknown_tools=unknown),
+        relay.router(turns, engine, catalogue),
+        feedback.router(judging),
+        models.router(catalogue, releases, created=int(time.time())),
+    )
+
+
+def _add_outer_layers(app: FastAPI, settings: GatewaySettings) -> None:
+    """What every request passes before it is known who calls, the innermost first."""
     if settings.cors_origins:
         everything = ["*"]
         app.add_middleware(
@@ -164,7 +181,6 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.add_middleware(messages.AnthropicErrors)
     app.add_middleware(Paths)
     app.add_middleware(TruthHeaders)
-    return app
 
 
 def _services(settings: GatewaySettings) -> Services:

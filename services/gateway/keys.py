@@ -68,6 +68,9 @@ class Caller(BaseModel):
         raise Forbidden(f"the API key {self.name!r} is not good for {wanted}; its toolsets: {good_for or 'none'}", param="model")
 
 
+EVERYBODY = Caller(name=ANONYMOUS)
+
+
 class Keys:
     """The callers by their keys. Without any, everybody may do everything, as `anonymous`."""
 
@@ -94,7 +97,7 @@ class Keys:
             Unauthorized: the key is missing, unknown or expired. The message does not repeat it.
         """
         if self.is_open:
-            return Caller(name=ANONYMOUS)
+            return EVERYBODY
         if not key:
             if self._anonymous is None:
                 raise Unauthorized("no API key was sent; send one as `Authorization: Bearer …` or as `x-api-key: …`")

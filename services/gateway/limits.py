@@ -214,15 +214,16 @@ class Meter:
     def note(self, event: Event) -> None:
         """Takes the next event of the turn."""
         match event:
+            # The most frequent one first.
+            case AnswerChunk(reply) | Answered(reply):
+                if reply.get("usage"):
+                    self._answer = Usage.of_reply(reply)
             case Selected(selection):
                 self._decided += selection.usage
             case CallWritten(generated):
                 self._decided += generated.usage
             case Withheld(usage):
                 self._decided += usage
-            case Answered(reply) | AnswerChunk(reply):
-                if reply.get("usage"):
-                    self._answer = Usage.of_reply(reply)
 
 
 def headers_of(counts: Sequence[Count]) -> dict[str, str]:

@@ -36,130 +36,105 @@ class GatewayMetrics:
     """Labels come from closed sets: the registered toolsets or `other`, and the outcomes below."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.turns = Counter(
-            "agentflux_turns_total", "Turns by outcome: tool_call, answer, stopped, error.", ["outcome"], registry=registry
+        self.caller = LabelSet(MOST_CALLERS)
+        self.toolset = LabelSet(MOST_TOOLSETS)
+        self._tool = LabelSet(MOST_TOOLS)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        durations = partial(Histogram, buckets=DURATION_BUCKETS, registry=registry)
+        self._add_turns(counter, durations)
+        self._add_decisions(counter, partial(Histogram, buckets=OVERHEAD_BUCKETS, registry=registry))
+        self._add_callers(counter)
+        self._add_load(counter, gauge, durations)
+        self._add_records(counter)
+
+    def _add_turns(self, counter: partial[Counter], durations: partial[Histogram]) -> None:
+        self.turns = counter("agentflux_turns_total", "Turns by outcome: tool_call, answer, stopped, error.", ["outcome"])
+        self.first_event = durations("agentflux_first_event_seconds", "Time until the first thing a client can see of a reply.")
+        self.stage = durations("agentflux_stage_duration_seconds", "Time of one stage as its service reports it.", ["stage"])
+        self.upstream_requests = counter(
+            "agentflux_upstream_requests_total",
+            "Requests that left the premises, or would have, by outcome: used, cancelled, or an error's code.",
+            ["upstream", "purpose", "outcome"],
         )
-        self.selections = Counter(
-            "agentflux_turn_selections_total", "Votes by registered toolset and winner.", ["toolset", "tool"], registry=registry
+
+    def _add_decisions(self, counter: partial[Counter], overheads: partial[Histogram]) -> None:
+        self.selections = counter(
+            "agentflux_turn_selections_total", "Votes by registered toolset and winner.", ["toolset", "tool"]
         )
-        self.first_event = Histogram(
-            "agentflux_first_event_seconds",
-            "Time until the first thing a client can see of a reply.",
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        self.overhead = Histogram(
-            "agentflux_overhead_seconds",
-            "Time of a turn's decisions in which no engine was waited for.",
-            buckets=OVERHEAD_BUCKETS,
-            registry=registry,
-        )
-        self.fallbacks = Counter(
+        self.overhead = overheads("agentflux_overhead_seconds", "Time of a turn's decisions in which no engine was waited for.")
+        self.fallbacks = counter(
             "agentflux_fallbacks_total",
             "Decisions not simply those of the toolset's adapters: unregistered, no_adapter, overruled, low_margin, "
             "upstream_failed.",
             ["reason"],
-            registry=registry,
         )
-        self.unknown_tools = Counter(
-            "agentflux_unknown_tool_total", "Decisions for a tool that the request does not have: always 0.", registry=registry
+        self.unknown_tools = counter(
+            "agentflux_unknown_tool_total", "Decisions for a tool that the request does not have: always 0."
         )
-        self.repeated_calls = Counter(
+        self.repeated_calls = counter(
             "agentflux_repeated_calls_total",
             "Calls made before with the same arguments since the user last spoke, by registered toolset.",
             ["toolset"],
-            registry=registry,
         )
-        self.corrected_calls = Counter(
+        self.corrected_calls = counter(
             "agentflux_corrected_calls_total",
             "First calls after the user spoke that change the arguments of a call before, by registered toolset.",
             ["toolset"],
-            registry=registry,
         )
-        self.stage = Histogram(
-            "agentflux_stage_duration_seconds",
-            "Time of one stage as its service reports it.",
-            ["stage"],
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        self.caller_requests = Counter(
+
+    def _add_callers(self, counter: partial[Counter]) -> None:
+        self.caller_requests = counter(
             "agentflux_caller_requests_total",
             "Requests by the name of the API key and outcome: admitted, or the code of the refusal.",
             ["caller", "outcome"],
-            registry=registry,
         )
-        self.caller_tokens = Counter(
-            "agentflux_caller_tokens_total", "Tokens used, by the name of the API key.", ["caller"], registry=registry
-        )
-        self.limits_unavailable = Counter(
+        self.caller_tokens = counter("agentflux_caller_tokens_total", "Tokens used, by the name of the API key.", ["caller"])
+        self.limits_unavailable = counter(
             "agentflux_limits_unavailable_total",
             "Requests and charges that were not counted because the store of the limits was away.",
-            registry=registry,
         )
-        self.refused = Counter(
+        self.refused = counter(
             "agentflux_refused_total",
             "Requests refused: full, too_late, waited_too_long, too_many_requests, invalid_api_key.",
             ["reason"],
-            registry=registry,
         )
-        self.admission_wait = Histogram(
-            "agentflux_admission_wait_seconds",
-            "Time that an admitted turn waited for its place.",
-            buckets=DURATION_BUCKETS,
-            registry=registry,
+
+    def _add_load(self, counter: partial[Counter], gauge: partial[Gauge], durations: partial[Histogram]) -> None:
+        self.admission_wait = durations("agentflux_admission_wait_seconds", "Time that an admitted turn waited for its place.")
+        self.turns_running = gauge("agentflux_turns_running", "Turns that have a place.")
+        self.turns_waiting = gauge("agentflux_turns_waiting", "Turns that wait for one.")
+        self.breaker_state = gauge(
+            "agentflux_breaker_state", "Whether it is asked: 0 closed, 1 half open, 2 open.", ["dependency"]
         )
-        self.turns_running = Gauge("agentflux_turns_running", "Turns that have a place.", registry=registry)
-        self.turns_waiting = Gauge("agentflux_turns_waiting", "Turns that wait for one.", registry=registry)
-        self.breaker_state = Gauge(
-            "agentflux_breaker_state", "Whether it is asked: 0 closed, 1 half open, 2 open.", ["dependency"], registry=registry
+        self.dependency_retries = gauge(
+            "agentflux_dependency_retries", "Requests sent again after a lost connection.", ["dependency"]
         )
-        self.dependency_retries = Gauge(
-            "agentflux_dependency_retries", "Requests sent again after a lost connection.", ["dependency"], registry=registry
+        self.reloads = counter(
+            "agentflux_reloads_total", "Files read anew: keys, toolsets; outcome loaded or refused.", ["what", "outcome"]
         )
-        self.reloads = Counter(
-            "agentflux_reloads_total",
-            "Files read anew: keys, toolsets; outcome loaded or refused.",
-            ["what", "outcome"],
-            registry=registry,
-        )
-        self.stored_responses = Counter(
+
+    def _add_records(self, counter: partial[Counter]) -> None:
+        self.stored_responses = counter(
             "agentflux_stored_responses_total",
             "Responses to be stored, by outcome: stored, too_large, unavailable.",
             ["outcome"],
-            registry=registry,
         )
-
-        self.logged = Counter(
+        self.logged = counter(
             "agentflux_decision_log_rows_total",
             "Rows for the decision log, by outcome: written, busy, too_large, disk, failed.",
             ["outcome"],
-            registry=registry,
         )
         # Seen from the start: a first loss that came out of nothing would be no increase to Prometheus.
         for outcome in ("written", "busy", "too_large", "disk", "failed"):
             self.logged.labels(outcome)
-        self.feedback = Counter(
+        self.feedback = counter(
             "agentflux_feedback_total",
             "Decisions that somebody judged, each once, by registered toolset, tool and verdict.",
             ["toolset", "tool", "correct"],
-            registry=registry,
         )
-        self.feedback_lost = Counter(
-            "agentflux_feedback_lost_total",
-            "Turns that cannot be judged because they could not be remembered.",
-            registry=registry,
+        self.feedback_lost = counter(
+            "agentflux_feedback_lost_total", "Turns that cannot be judged because they could not be remembered."
         )
-        self.upstream_requests = Counter(
-            "agentflux_upstream_requests_total",
-            "Requests that left the premises, or would have, by outcome: used, cancelled, or an error's code.",
-            ["upstream", "purpose", "outcome"],
-            registry=registry,
-        )
-
-        self.caller = LabelSet(MOST_CALLERS)
-        self.toolset = LabelSet(MOST_TOOLSETS)
-        self._tool = LabelSet(MOST_TOOLS)
 
     def _decision(self, toolset: str | None, tool: str | None) -> tuple[str, str]:
         """Labels of a decision. A tool's name is one only where the name is ours: any client can make up others."""
@@ -181,6 +156,9 @@ class GatewayMetrics:
     def observe(self, event: Event) -> str | None:
         """Counts one event; returns the outcome it settles, if it does."""
         match event:
+            # The most frequent one first.
+            case AnswerChunk() | Answered():
+                return "answer"
             case Selected(selection, toolset):
                 self.selections.labels(*self._decision(toolset, selection.tool)).inc()
                 self.stage.labels("select").observe(sum(selection.timings.values()), exemplar())
@@ -188,8 +166,6 @@ class GatewayMetrics:
             case CallWritten(generated):
                 self.stage.labels("arguments").observe(sum(generated.timings.values()), exemplar())
                 return "tool_call"
-            case Answered() | AnswerChunk():
-                return "answer"
             case Stopped():
                 return "stopped"
             case _:

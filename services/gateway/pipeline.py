@@ -25,7 +25,7 @@ from services.gateway.loops import (
 from services.gateway.routing import PassThrough, ToolRoute, route
 from services.gateway.toolsets import Catalogue
 from services.gateway.upstreams import NO_TOOLS, NOTHING_LEAVES, OTHER, Upstreams
-from services.gateway.wire.requests import ChatRequest
+from services.gateway.wire.requests import CONTINUING, ChatRequest
 from services.shared.contracts.arguments import ArgumentGenerator, ArgumentsRequest, GeneratedArguments
 from services.shared.contracts.calls import CallMemory, Ladder, LookBack, MadeCall, Standing
 from services.shared.contracts.engine import Engine
@@ -85,7 +85,8 @@ class Pipeline:
     async def count_tokens(self, request: ChatRequest) -> int:
         """Tokens of the conversation and its tools, as the base model reads them."""
         tools = [tool.openai() for tool in request.tools]
-        body: JsonObject = {"model": self.catalogue.base_model, "messages": request.messages}
+        continuing = {name: value for name, value in request.relayed.items() if name in CONTINUING}
+        body: JsonObject = {"model": self.catalogue.base_model, "messages": request.messages, **continuing}
         return await self.engine.count_tokens({**body, "tools": tools} if tools else body)
 
     async def _decide(self, request: ChatRequest, tools: ToolRoute) -> AsyncGenerator[Event]:

@@ -19,7 +19,9 @@ REPLY_SHARE = 8
 
 async def fitted(request: ChatRequest, *, context: int, count: Callable[[ChatRequest], Awaitable[int]]) -> ChatRequest:
     """The request with the messages that fit into `context` tokens beside the reply; `count` tells the tokens of a request."""
-    room = context - (request.max_tokens or context // REPLY_SHARE)
+    # A limit beyond the context is none: clients send what the largest models can.
+    limit = request.max_tokens or context
+    room = context - (limit if limit < context else context // REPLY_SHARE)
     # No token is shorter than a byte: most requests need no counting.
     if len(as_json([request.messages, [tool.openai() for tool in request.tools]])) <= room or await count(request) <= room:
         return request

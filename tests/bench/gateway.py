@@ -92,8 +92,11 @@ class Bench:
     def load(self, target: Target, connections: int, total: int, rate: float = 0) -> dict[str, Any]:
         command = ["taskset", "-c", "1", sys.executable, "-m", "tests.bench.load", f"{target.url}/v1/chat/completions"]
         command += [str(self.folder / f"{target.body}.json"), str(connections), str(total), str(rate)]
-        done = subprocess.run(command, capture_output=True, check=True, cwd=REPOSITORY, timeout=600)
-        found: dict[str, Any] = json.loads(done.stdout)
+        # By way of a file: a pipe has lost the rest of answers beyond 128 KiB.
+        with tempfile.TemporaryFile() as answer:
+            subprocess.run(command, stdout=answer, check=True, cwd=REPOSITORY, timeout=600)
+            answer.seek(0)
+            found: dict[str, Any] = json.load(answer)
         return found
 
 

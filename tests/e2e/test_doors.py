@@ -65,6 +65,21 @@ def test_anthropics_client_gets_a_tool_use(deployment: Deployment, stream: bool)
     assert block.input["path"]
 
 
+def test_tokens_are_counted_as_the_engine_reads_them_also_where_it_goes_on_with_an_answer(
+    deployment: Deployment, client: openai.OpenAI
+) -> None:
+    asked: list[Any] = [{"role": "user", "content": "Count to five."}]
+    begun = [*asked, {"role": "assistant", "content": "One, two,"}]
+    with anthropic.Anthropic(base_url=deployment.base_url.removesuffix("/v1"), api_key="none", max_retries=0) as claude:
+        for messages in (asked, begun):
+            counted = claude.messages.count_tokens(model=deployment.model, messages=messages).input_tokens
+            usage = claude.messages.create(model=deployment.model, max_tokens=4, messages=messages).usage
+            assert counted == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+    response = client.responses.create(model=deployment.model, input="Count to five.", max_output_tokens=4)
+    assert response.usage
+    assert client.responses.input_tokens.count(input="Count to five.").input_tokens == response.usage.input_tokens
+
+
 def test_parallel_calls_are_asked_for_until_the_vote_is_done(client: openai.OpenAI) -> None:
     reply = client.chat.completions.create(
         model="filesystem", messages=[{"role": "user", "content": READ}], parallel_tool_calls=True, tool_choice="required"

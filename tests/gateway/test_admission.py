@@ -231,6 +231,34 @@ async def test_a_place_is_given_back_whatever_happens_in_it():
     assert admission.running == 0
 
 
+async def test_a_turn_that_is_cancelled_as_its_place_comes_takes_none():
+    admission = Admission(max_turns=1)
+    async with admission.place("a", continues=False, time_left_s=10):
+        leaving = asyncio.create_task(admission.place("b", continues=False, time_left_s=10).__aenter__())
+        await asyncio.sleep(0)
+        assert admission.waiting == 1
+        # It wakes only when the place is free already.
+        leaving.cancel()
+    assert admission.running == 0
+    assert isinstance((await asyncio.gather(leaving, return_exceptions=True))[0], asyncio.CancelledError)
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_a_turn_that_is_cancelled_as_it_is_refused_harms_nobody():
+    admission = Admission(max_turns=1, max_queue=1)
+    first = admission.place("a", continues=False, time_left_s=10)
+    await first.__aenter__()
+    leaving = asyncio.create_task(admission.place("b", continues=False, time_left_s=10).__aenter__())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(first.__aexit__(None, None, None))
+    leaving.cancel()
+    # Entered here and not in a task of its own, which would begin when the other one is gone.
+    async with admission.place("c", continues=True, time_left_s=10):
+        assert (admission.running, admission.waiting) == (1, 0)
+    await asyncio.gather(leaving, ending, return_exceptions=True)
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
 async def test_no_place_is_lost_or_given_twice_in_a_thousand_random_turns():
     import random
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.api import chat
 from services.gateway.api.headers import TruthHeaders
@@ -48,11 +49,37 @@ class EndlessEngine(ScriptedEngine):
             self.closed.set()
 
 
+class BurstyEngine(ScriptedEngine):
+    """Says three words at once, and is done a little later."""
+
+    async def stream_chat(self, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        for word in ("one", "two", "three"):
+            yield {"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}]}
+        await asyncio.sleep(0.02)
+        yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+
+
+class Written:
+    """ASGI middleware that keeps the pieces in which a reply is written."""
+
+    def __init__(self, app: ASGIApp, *, pieces: list[bytes]) -> None:
+        self.app = app
+        self.pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def keep(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                self.pieces.append(message["body"])
+            await send(message)
+
+        await self.app(scope, receive, keep)
+
+
 @asynccontextmanager
 async def gateway(
-    *, selector: Any = None, writer: Any = None, engine: Any = None, timeout_s: float = 30
+    *, selector: Any = None, writer: Any = None, engine: Any = None, timeout_s: float = 30, pieces: list[bytes] | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a gateway whose services are the given stand-ins."""
+    """A client of a gateway whose services are the given stand-ins; `pieces` gets what it writes."""
     app = FastAPI()
     edge = install_edge(app, ServiceSettings())
     catalogue = Catalogue("base", [])
@@ -67,6 +94,7 @@ async def gateway(
     )
     app.include_router(chat.router(Turns(pipeline, GatewayMetrics(edge.registry), timeout_s, keepalive_s=0.05), catalogue))
     app.add_middleware(TruthHeaders)
+    app.add_middleware(Written, pieces=[] if pieces is None else pieces)
     async with served(app) as url, httpx.AsyncClient(base_url=url, timeout=20) as client:
         yield client
 
@@ -88,6 +116,14 @@ async def test_a_long_vote_is_bridged_by_comments() -> None:
     assert reply.headers["content-type"].startswith("text/event-stream")
     assert ": keep-alive\n\n" in reply.text
     assert frames(reply.text)[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_frames_that_arrive_together_are_written_together_and_wait_for_no_other() -> None:
+    pieces: list[bytes] = []
+    async with gateway(engine=BurstyEngine(), pieces=pieces) as client:
+        reply = await post(client, stream=True, tools=None)
+    assert len(frames(reply.text)) == 4
+    assert [piece.count(b"data: ") for piece in pieces] == [3, 2, 0]
 
 
 async def test_an_error_before_anything_was_sent_has_its_own_status() -> None:

@@ -21,6 +21,7 @@ from services.gateway.lookahead import LookAhead
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
 from services.gateway.toolsets import Catalogue, Toolset
+from services.gateway.wire.requests import CONTINUING
 from services.shared.chassis.http import install_edge
 from services.shared.chassis.settings import ServiceSettings
 from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
@@ -180,12 +181,26 @@ async def test_the_client_sees_text_as_it_comes() -> None:
         assert [text async for text in told.text_stream] == ["It ", "is ", "done."]
 
 
-async def test_a_limit_beyond_the_context_is_the_context() -> None:
-    engine = ScriptedEngine(context=50)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_answer_goes_on_where_the_client_began_it(stream: bool) -> None:
+    engine = ScriptedEngine()
+    begun: list[MessageParam] = [QUESTION, {"role": "assistant", "content": "It "}]
     async with client(engine=engine) as asking:
-        for limit in (8_000, 40):
-            await asked(asking, stream=False, tools=[], max_tokens=limit)
-    assert [body["max_tokens"] for body in engine.chats] == [50, 40]
+        message = await asked(asking, stream=stream, messages=begun, tools=[])
+        await asking.messages.count_tokens(model="base", messages=begun)
+    assert message.content[0].type == "text"
+    (chat,) = engine.chats
+    assert (chat["continue_final_message"], chat["add_generation_prompt"]) == (True, False)
+    assert chat["messages"][-1] == {"role": "assistant", "content": "It "}
+    assert {name: engine.counted[0][name] for name in CONTINUING} == CONTINUING
+
+
+async def test_with_tools_a_begun_answer_is_part_of_the_conversation() -> None:
+    selector, engine = FakeSelector(lambda _: None), ScriptedEngine()
+    async with client(selector=selector, engine=engine) as asking:
+        await asked(asking, stream=False, messages=[QUESTION, {"role": "assistant", "content": "I look."}])
+    assert selector.requests[0].messages[-1] == {"role": "assistant", "content": "I look."}
+    assert "continue_final_message" not in engine.chats[0]
 
 
 async def test_a_toolset_as_model_brings_its_tools() -> None:

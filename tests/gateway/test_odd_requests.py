@@ -28,6 +28,14 @@ def after(call_id: Any, name: Any = "x", arguments: Any = "{}", **result: Any) -
     return [*HELLO, {"role": "assistant", "tool_calls": calls}, told]
 
 
+def shell(kind: str, **output: Any) -> list[dict[str, Any]]:
+    """Items of a conversation in which the client carried out a call of this kind."""
+    asked = {"type": kind, "call_id": "a", "action": {"command": ["ls"]}, "operation": {"type": "delete_file", "path": "x"}}
+    return [*HELLO, asked, {"type": f"{kind}_output", "call_id": "a", **output}]
+
+
+PATCH = {"id": "a", "type": "custom", "custom": {"name": "apply_patch", "input": "*** Begin"}}
+OLD_CALL = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
 WEATHER = function("get_weather", city={"type": "string"})
 LONGEST = "a" * 64
 
@@ -72,7 +80,21 @@ async def post(client: httpx.AsyncClient, path: str, **fields: Any) -> httpx.Res
         (CHAT, {"messages": after("a", arguments='{"a": 1e400, "b": NaN}'), "tools": [WEATHER]}),
         (CHAT, {"messages": after("a", content="half an emoji \ud83d"), "tools": [WEATHER]}),
         (CHAT, {"messages": HELLO, "prediction": {"type": "content", "content": "x"}, "store": True, "service_tier": "flex"}),
+        (CHAT, {"messages": HELLO, "stream_options": {"include_usage": None}, "top_p": 0}),
+        (CHAT, {"messages": [*HELLO, {"role": "assistant", "tool_calls": [PATCH]}, after("a")[-1]], "tools": [WEATHER]}),
+        (CHAT, {"messages": [*HELLO, OLD_CALL, {"role": "function", "name": "f", "content": "x"}], "tools": [WEATHER]}),
+        (CHAT, {"messages": [*HELLO, {"role": "assistant", "content": "Well, "}]}),
+        (CHAT, {"messages": [*CALL, {"role": "assistant", "content": "Well, "}], "tools": [WEATHER]}),
+        (CHAT, {"messages": [*HELLO, {"role": "assistant", "content": [{"type": "thinking", "thinking": "x"}]}, *HELLO]}),
         (RESPONSES, {"input": "hello", "truncation": "auto"}),
+        (RESPONSES, {"input": "hello", "truncation": "auto", "max_output_tokens": 200_000}),
+        (RESPONSES, {"input": shell("local_shell_call", output="x")}),
+        (RESPONSES, {"input": shell("shell_call", output=[{"stdout": "x", "stderr": "", "outcome": {"type": "timeout"}}])}),
+        (RESPONSES, {"input": shell("apply_patch_call", status="completed")}),
+        (RESPONSES, {"input": shell("computer_call", output={"type": "computer_screenshot", "image_url": "data:"})}),
+        (RESPONSES, {"input": [{"type": "compaction", "encrypted_content": "x"}, *HELLO]}),
+        (MESSAGES, {"messages": [*HELLO, {"role": "assistant", "content": "Well, "}]}),
+        (MESSAGES, {"messages": [*HELLO, {"role": "assistant", "content": [{"type": "compaction", "content": "x"}]}]}),
         (RESPONSES, {"input": [{"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}, *HELLO]}),
         (MESSAGES, {"messages": CALL, "tools": [{"name": "get_weather", "input_schema": {"type": "object"}}], "max_tokens": 1}),
     ],
@@ -92,6 +114,8 @@ async def test_unusual_requests_are_answered(client: httpx.AsyncClient, path: st
         (CHAT, {"messages": after(["a"])}, "messages.2.tool_call_id"),
         (CHAT, {"messages": after(None)}, "messages.2.tool_call_id"),
         (CHAT, {"messages": HELLO, "stop": 5}, "stop"),
+        (CHAT, {"messages": HELLO, "seed": 2**63}, "seed"),
+        (CHAT, {"messages": HELLO, "seed": 10**400, "tools": [WEATHER]}, "seed"),
         (CHAT, {"messages": HELLO, "stop": ["a", 5]}, "stop"),
         (CHAT, {"messages": HELLO, "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (
@@ -106,6 +130,9 @@ async def test_unusual_requests_are_answered(client: httpx.AsyncClient, path: st
         (CHAT, {"messages": HELLO, "tools": [], "tool_choice": "required"}, "tool_choice"),
         (RESPONSES, {"input": "hi", "truncation": "always"}, "truncation"),
         (RESPONSES, {"input": [{"role": {}, "content": "x"}]}, "input.0.role"),
+        (RESPONSES, {"input": [*HELLO, {"type": "compaction_trigger"}, *HELLO]}, "input.1.type"),
+        (f"{RESPONSES}/compact", {"input": []}, "input"),
+        (f"{RESPONSES}/input_tokens", {"input": [{"role": "robot", "content": "x"}]}, "input.0.role"),
         (RESPONSES, {"input": [{"type": ["message"], "role": "user", "content": "x"}]}, "input.0.type"),
         (MESSAGES, {"messages": [{"role": ["user"], "content": "x"}]}, None),
         (MESSAGES, {"messages": [{"role": {}, "content": "x"}]}, None),
@@ -120,6 +147,15 @@ async def test_what_is_wrong_is_named(
     assert reply.status_code == 400, reply.text
     # Anthropic's errors have no `param`.
     assert reply.json()["error"].get("param") == param, reply.text
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, f"{RESPONSES}/input_tokens", MESSAGES])
+@pytest.mark.parametrize("body", [b"[]", b'"x"', b"null", b"5"])
+async def test_a_body_that_is_no_object_is_told_in_words_of_the_wire(client: httpx.AsyncClient, path: str, body: bytes) -> None:
+    reply = await client.post(path, content=body)
+    assert reply.status_code == 400
+    assert "JSON object" in reply.json()["error"]["message"]
+    assert "Body" not in reply.text
 
 
 async def test_a_call_that_failed_twice_alike_is_answered_in_text(client: httpx.AsyncClient) -> None:

@@ -25,6 +25,7 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.pipeline import Pipeline
 from services.gateway.records.stored import Blobs, MemoryBlobs, StoredResponses
 from services.gateway.toolsets import Catalogue
+from services.gateway.wire.compaction import WISH
 from services.shared.chassis.http import install_edge
 from services.shared.chassis.settings import ServiceSettings
 from services.shared.contracts.arguments import ArgumentsRequest, GeneratedArguments
@@ -486,3 +487,88 @@ async def test_what_a_model_thinks_is_kept_with_the_response_and_not_fed_back() 
     assert [item.type for item in kept.output] == [item.type for item in second.output] == ["reasoning", "message"]
     assert [item.type for item in again.output] == ["reasoning", "message"]
     assert "Hm." not in str(running.engine.chats)
+
+
+async def test_tokens_are_counted_with_tools_and_what_was_stored() -> None:
+    async with gateway() as running:
+        count = running.client.responses.input_tokens.count
+        few = await count(model="base", input="hi")
+        many = await count(model="base", input="hi", tools=[READ], instructions="Be brief.", tool_choice="required")
+        first = await running.client.responses.create(model="base", input="hi")
+        following = await count(input="and?", previous_response_id=first.id)
+        plain = await running.http.post("/v1/responses/input_tokens", json={"model": None, "input": "hi"})
+        missing = await running.http.post("/v1/responses/input_tokens", json={"input": "hi", "previous_response_id": "resp_0"})
+    assert few.object == "response.input_tokens"
+    assert few.input_tokens < many.input_tokens
+    assert few.input_tokens < following.input_tokens
+    assert plain.json() == {"object": "response.input_tokens", "input_tokens": few.input_tokens}
+    assert missing.status_code == 404
+    assert len(running.engine.chats) == 1
+
+
+async def test_a_conversation_is_compacted_and_goes_on() -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "read_file", "arguments": "{}"}
+    said = [
+        {"role": "user", "content": "Read a."},
+        call,
+        {"type": "function_call_output", "call_id": "call_1", "output": "hello"},
+    ]
+    async with gateway() as running:
+        compacted = await running.client.responses.compact(model="base", input=said)
+        kept = [item.model_dump(mode="json", exclude_unset=True, warnings=False) for item in compacted.output]
+        further = [*kept, {"role": "user", "content": "And b?"}]
+        response = await running.client.responses.create(model="base", input=further, tool_choice="none")
+        following = await running.client.responses.create(model="base", input="And c?", previous_response_id=response.id)
+        items = [item.type async for item in running.client.responses.input_items.list(response.id, order="asc")]
+    assert (compacted.object, [item.type for item in compacted.output]) == ("response.compaction", ["message", "compaction"])
+    assert compacted.usage.total_tokens == 15
+    asked, answered, again = (chat["messages"] for chat in running.engine.chats)
+    assert [message["role"] for message in asked] == ["user", "assistant", "tool", "user"]
+    assert asked[-1]["content"] == WISH
+    assert [message["role"] for message in answered] == ["user", "assistant", "user"]
+    assert answered[1]["content"].endswith("It is done.")
+    assert items == ["message", "compaction", "message"]
+    assert again[:3] == answered
+    assert following.status == "completed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_trigger_at_the_end_of_the_input_asks_for_a_compaction(stream: bool) -> None:
+    given = [{"role": "user", "content": "Read a."}, {"type": "compaction_trigger"}]
+    async with gateway() as running:
+        reply = await running.http.post(
+            "/v1/responses", json={"model": "base", "input": given, "tools": [READ], "stream": stream}
+        )
+        response = reply.json() if not stream else frames(reply.text)[-1]["response"]
+        kept = await running.client.responses.retrieve(response["id"])
+    if stream:
+        told = frames(reply.text)
+        assert [event["sequence_number"] for event in told] == list(range(5))
+        item_events = ["response.output_item.added", "response.output_item.done"]
+        assert [event["type"] for event in told[2:]] == [*item_events, "response.completed"]
+        assert told[3]["item"] == response["output"][0]
+    Response.model_validate(response)
+    assert (response["status"], [item["type"] for item in response["output"]]) == ("completed", ["compaction"])
+    assert kept.output[0].type == "compaction"
+    assert running.engine.chats[0]["messages"][-1]["content"] == WISH
+    assert running.selector.requests == []
+
+
+async def test_what_is_compacted_may_be_stored_and_may_be_too_long_for_the_engine() -> None:
+    said = [{"role": "user" if number % 2 == 0 else "assistant", "content": f"{number} " * 20} for number in range(21)]
+    async with gateway(lambda _: None) as running:
+        first = await running.client.responses.create(model="base", input=said)
+        running.engine.context = 200
+        compacted = await running.client.responses.compact(model="base", previous_response_id=first.id)
+    asked = running.engine.chats[-1]
+    assert len(asked["messages"]) < 10
+    assert asked["max_tokens"] == 25
+    assert len(compacted.output) == 12
+
+
+async def test_a_message_of_the_assistant_at_the_end_is_history() -> None:
+    async with gateway() as running:
+        said = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "The answer is"}]
+        response = await running.client.responses.create(model="base", input=said)
+    assert response.output_text == "It is done."
+    assert "continue_final_message" not in running.engine.chats[0]

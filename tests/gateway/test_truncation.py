@@ -62,6 +62,11 @@ async def test_room_is_left_for_a_reply_of_unknown_length() -> None:
     assert len(messages) == 7
 
 
+async def test_a_limit_beyond_the_context_reserves_no_more_than_no_limit() -> None:
+    messages = (await fitted(asked(LONG, max_tokens=32_000), context=800, count=Counting())).messages
+    assert len(messages) == 7
+
+
 async def test_where_nothing_helps_the_request_stays_as_it_is() -> None:
     assert (await fitted(asked(LONG, max_tokens=1), context=101, count=Counting())).messages == asked(LONG).messages
 

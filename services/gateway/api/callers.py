@@ -10,7 +10,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.keys import ANONYMOUS, Caller, Keys
+from services.gateway.keys import EVERYBODY, Caller, Keys
 from services.gateway.limits import BYTES_PER_TOKEN, Limits
 from services.gateway.metrics import GatewayMetrics
 from services.shared.contracts.errors import AgentFluxError, Overloaded, Unauthorized
@@ -43,7 +43,7 @@ _visit: ContextVar[Visit | None] = ContextVar("visit", default=None)
 
 def visit() -> Visit:
     """The visit of the request that is being served."""
-    return _visit.get() or Visit(Caller(name=ANONYMOUS))
+    return _visit.get() or Visit(EVERYBODY)
 
 
 class Callers:

@@ -43,9 +43,7 @@ def _id(turn: Turn) -> str:
 
 async def _whole(request: ChatRequest, turn: Turn) -> Response:
     reply = Reply(request.model, _id(turn))
-    async with turn:
-        async for event in turn.events():
-            reply.add(event)
+    await turn.whole(reply.add)
     return Response(as_json(reply.body()), media_type="application/json")
 
 

@@ -9,7 +9,9 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.routing import request_response
+from starlette.types import Receive, Scope, Send
+
+from services.shared.contracts.errors import InvalidRequest
 
 
 class DirectRoute(APIRoute):
@@ -22,9 +24,13 @@ class DirectRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         model = get_type_hints(endpoint)["body"]
 
-        async def respond(http: Request) -> Response:
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            http = Request(scope, receive, send)
             try:
-                body = model.model_validate(await http.json())
+                given = await http.json()
+                if not isinstance(given, dict):
+                    raise InvalidRequest(f"the body is {given!r:.100}; it is a JSON object")
+                body = model.model_validate(given)
             except ValidationError as error:
                 raise RequestValidationError(error.errors()) from None
             except ValueError as error:
@@ -32,6 +38,7 @@ class DirectRoute(APIRoute):
                 problem = {"type": "json_invalid", "loc": ("body",), "msg": "not JSON", "ctx": {"error": str(error)}}
                 raise RequestValidationError([problem]) from None
             response: Response = await endpoint(body, http)
-            return response
+            await response(scope, receive, send)
 
-        self.app = request_response(respond)
+        # Not by way of starlette's `request_response`: errors find their handlers one layer further out, too.
+        self.app = serve

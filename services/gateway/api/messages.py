@@ -32,14 +32,8 @@ def router(turns: Turns, catalogue: Catalogue, *, unknown_tools: UnknownTools) -
 
     @routes.post(PATH)
     async def messages(body: MessagesBody, http: Request) -> Response:
-        # On this wire a limit has to be sent, and clients send what Anthropic's large models can; engines refuse one beyond
-        # their context.
-        limit = min(body.max_tokens, await turns.pipeline.engine.context_length())
         request = understood_messages(
-            body.model_copy(update={"max_tokens": limit}),
-            default_tools=catalogue.default_tools(body.model),
-            session=session_of(http),
-            unknown_tools=unknown_tools,
+            body, default_tools=catalogue.default_tools(body.model), session=session_of(http), unknown_tools=unknown_tools
         )
         turn = turns.start(request, private=is_private(http, body))
         return await (event_stream(turn, _frames(request, turn)) if request.stream else _whole(request, turn))
@@ -56,9 +50,7 @@ def router(turns: Turns, catalogue: Catalogue, *, unknown_tools: UnknownTools) -
 
 async def _whole(request: ChatRequest, turn: Turn) -> Response:
     reply = MessageReply(request.model, turn.record.id)
-    async with turn:
-        async for event in turn.events():
-            reply.add(event)
+    await turn.whole(reply.add)
     return Response(as_json(reply.body()), media_type="application/json")
 
 

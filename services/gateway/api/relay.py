@@ -123,11 +123,10 @@ async def _stream(engine: Relay, path: str, asked: JsonObject) -> AsyncGenerator
 
 
 async def _whole(turn: Turn, content: str) -> Response:
-    async with turn:
-        async for event in turn.events():
-            if isinstance(event, Answered):
-                return JSONResponse(_known(event.body, content))
-    raise UpstreamError("the engine did not answer")
+    answers: list[Event] = []
+    await turn.whole(answers.append)
+    [answer] = [event for event in answers if isinstance(event, Answered)]
+    return JSONResponse(_known(answer.body, content))
 
 
 async def _frames(turn: Turn, *, include_usage: bool) -> AsyncGenerator[bytes]:

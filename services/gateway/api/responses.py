@@ -13,12 +13,13 @@ from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream, i
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.records.stored import History, Record, StoredResponses
 from services.gateway.toolsets import Catalogue
-from services.gateway.truncation import fitted
+from services.gateway.truncation import REPLY_SHARE, fitted
+from services.gateway.wire.compaction import CompactionReply, asking, compacted, is_triggered
 from services.gateway.wire.encoding import as_json
-from services.gateway.wire.requests import UnknownTools
+from services.gateway.wire.requests import ChatRequest, UnknownTools
 from services.gateway.wire.responses_items import references, with_ids
 from services.gateway.wire.responses_replies import ResponseReply
-from services.gateway.wire.responses_requests import ResponsesBody, ResponsesRequest, understood_response
+from services.gateway.wire.responses_requests import InputTokensBody, ResponsesBody, ResponsesRequest, understood_response
 from services.shared.contracts.errors import AgentFluxError, InvalidRequest
 from services.shared.contracts.tools import JsonObject
 
@@ -31,11 +32,9 @@ def router(
     """The routes; `turns` runs them, `stored` keeps what they gave."""
     routes, creating = APIRouter(), APIRouter(route_class=DirectRoute)
 
-    @creating.post("/v1/responses")
-    async def create(body: ResponsesBody, http: Request) -> Response:
-        caller = caller_of(http)
-        previous, wanted = body.previous_response_id, references(body.input)
-        request = understood_response(
+    async def understood(body: ResponsesBody, http: Request) -> ResponsesRequest:
+        caller, previous, wanted = caller_of(http), body.previous_response_id, references(body.input)
+        return understood_response(
             body,
             history=await stored.history(caller, previous) if previous else History(),
             referenced=await stored.items(caller, wanted) if wanted else {},
@@ -44,14 +43,39 @@ def router(
             strict_fields=strict_fields,
             unknown_tools=unknown_tools,
         )
+
+    async def summarising(chat: ChatRequest) -> ChatRequest:
+        # Whoever asks for a summary is short of room.
+        context = await turns.pipeline.engine.context_length()
+        asked = asking(chat, max_tokens=max(1, context // REPLY_SHARE))
+        return await fitted(asked, context=context, count=turns.count_tokens)
+
+    @creating.post("/v1/responses")
+    async def create(body: ResponsesBody, http: Request) -> Response:
+        compacting = is_triggered(body.input)
+        request = await understood(body.model_copy(update={"input": body.input[:-1]}) if compacting else body, http)
         chat = request.chat
-        if body.truncation == "auto":
+        if compacting:
+            chat = await summarising(chat)
+        elif body.truncation == "auto":
             chat = await fitted(chat, context=await turns.pipeline.engine.context_length(), count=turns.count_tokens)
-        # What is stored may be from a request that was marked.
-        turn = turns.start(chat, private=is_private(http, body) or bool(previous or wanted))
-        reply = ResponseReply(request, f"resp_{turn.record.id}")
-        keep = partial(_keep, stored, caller, request)
+        turn = turns.start(chat, private=_may_not_leave(http, body))
+        reply = (CompactionReply if compacting else ResponseReply)(request, f"resp_{turn.record.id}")
+        keep = partial(_keep, stored, caller_of(http), request)
         return await (event_stream(turn, _frames(reply, keep, turn)) if request.chat.stream else _whole(reply, keep, turn))
+
+    @creating.post("/v1/responses/input_tokens")
+    async def input_tokens(body: InputTokensBody, http: Request) -> Response:
+        request = await understood(body.model_copy(update={"model": body.model or catalogue.base_model}), http)
+        return _json({"object": "response.input_tokens", "input_tokens": await turns.count_tokens(request.chat)})
+
+    @creating.post("/v1/responses/compact")
+    async def compact(body: ResponsesBody, http: Request) -> Response:
+        request = await understood(body, http)
+        turn = turns.start(await summarising(request.chat), private=_may_not_leave(http, body))
+        reply = CompactionReply(request, f"resp_{turn.record.id}")
+        await _written(reply, turn)
+        return _json(compacted([*request.history.items, *request.input], reply.response))
 
     @routes.get("/v1/responses/{response_id}")
     async def retrieve(response_id: str, http: Request, stream: bool = False) -> Response:
@@ -94,6 +118,11 @@ def caller_of(http: Request) -> str:
     return caller.name if caller else ""
 
 
+def _may_not_leave(http: Request, body: ResponsesBody) -> bool:
+    # What is stored may be from a request that was marked.
+    return is_private(http, body) or bool(body.previous_response_id or references(body.input))
+
+
 async def _keep(stored: StoredResponses, caller: str, request: ResponsesRequest, response: JsonObject) -> None:
     """Stores a response, before its caller can ask for it; where it was to be and cannot be, its `store` says so."""
     if request.store:
@@ -103,14 +132,15 @@ async def _keep(stored: StoredResponses, caller: str, request: ResponsesRequest,
 
 
 async def _whole(reply: ResponseReply, keep: Keep, turn: Turn) -> Response:
-    async with turn:
-        async for event in turn.events():
-            for _ in reply.events(event):
-                pass
-    for _ in reply.closing():
-        pass
+    await _written(reply, turn)
     await keep(reply.response)
     return _json(reply.response)
+
+
+async def _written(reply: ResponseReply, turn: Turn) -> None:
+    await turn.whole(lambda event: [*reply.events(event)])
+    for _ in reply.closing():
+        pass
 
 
 async def _frames(reply: ResponseReply, keep: Keep, turn: Turn) -> AsyncGenerator[bytes]:

@@ -41,7 +41,7 @@ async def event_stream(turn: Turn, frames: AsyncGenerator[bytes]) -> Response:
         AgentFluxError: the turn failed before its first event.
     """
     try:
-        await turn.peek()
+        await turn.begin()
     except BaseException:
         await turn.aclose()
         raise
@@ -62,11 +62,16 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._turn, aclosing(self._frames) as frames:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            unsent: list[bytes] = []
             async for frame in frames:
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
+                unsent.append(frame)
+                # What arrived together leaves together: under load, writing is what costs most.
+                if not self._turn.has_more:
+                    await send({"type": "http.response.body", "body": b"".join(unsent), "more_body": True})
+                    unsent.clear()
             # Its headers went out when only its beginning was known.
-            timing = f": server-timing {self._turn.record.timing.header()}\n\n"
-            await send({"type": "http.response.body", "body": timing.encode(), "more_body": False})
+            unsent.append(f": server-timing {self._turn.record.timing.header()}\n\n".encode())
+            await send({"type": "http.response.body", "body": b"".join(unsent), "more_body": False})
 
 
 def data_frame(payload: object, *, event: str | None = None) -> bytes:

@@ -1,10 +1,10 @@
-"""Runs a turn beside its reply: the deadline, the first event, the silences between events, and the end of it all."""
+"""Runs a turn for its reply, or beside a streamed one: the deadline, the first event, the silences, and the end of it all."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -94,7 +94,8 @@ class Turns:
 
 
 class Turn:
-    """One running turn. Leaving its context cancels whatever of it still runs, down to the engine.
+    """One turn, which is either awaited as a `whole`, or runs beside its reply from `begin` to the end of its context: leaving
+    that cancels whatever of it still runs, down to the engine.
 
     `record` is what is known of it; the ids of its replies end with `record.id`.
     """
@@ -104,33 +105,41 @@ class Turn:
         self.record = record
         self._visit = visit()
         tell_about(record)
+        self._source = events
         self._events: asyncio.Queue[Event | AgentFluxError | _Mark] = asyncio.Queue(maxsize=64)
         self._peeked: list[Event | AgentFluxError | _Mark] = []
-        # One timer a turn: a timeout around each wait for an event is a tenth of what it costs to forward one.
         self._loop = asyncio.get_running_loop()
         self._last_event = self._loop.time()
-        self._ticker = self._loop.call_later(turns.keepalive_s, self._tick)
-        self._task = asyncio.create_task(self._run(events))
+        self._ticker: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
 
-    async def peek(self) -> Event | None:
-        """The first event without taking it; None when it takes longer than clients bear silence.
+    async def whole(self, take: Callable[[Event], object]) -> None:
+        """Runs the turn to its end and gives its events to `take`. Whoever is cancelled here cancels the turn.
+
+        Raises:
+            AgentFluxError: the turn failed.
+        """
+
+        async def put(event: Event) -> None:
+            take(event)
+
+        if (failure := await self._run(put)) is not None:
+            raise failure
+
+    async def begin(self) -> None:
+        """Starts the turn and waits for its first event, but no longer than clients bear silence.
 
         Raises:
             AgentFluxError: the turn failed before its first event.
         """
+        self._task = asyncio.create_task(self._run_beside())
+        # One timer a turn: a timeout around each wait for an event is a tenth of what it costs to forward one.
+        self._ticker = self._loop.call_later(self._turns.keepalive_s, self._tick)
         first = await self._events.get()
-        if first is _Mark.SILENCE:
-            return None
         if isinstance(first, AgentFluxError):
             raise first
-        self._peeked.append(first)
-        return None if isinstance(first, _Mark) else first
-
-    async def events(self) -> AsyncIterator[Event]:
-        """The events as they happen."""
-        async for event in self.events_or_silence():
-            if event is not None:
-                yield event
+        if first is not _Mark.SILENCE:
+            self._peeked.append(first)
 
     async def events_or_silence(self) -> AsyncIterator[Event | None]:
         """The events as they happen, and None for every silence of `keepalive_s`."""
@@ -142,6 +151,28 @@ class Turn:
                 return
             yield None if isinstance(item, _Mark) else item
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to read without waiting for it."""
+        return not self._events.empty()
+
+    async def aclose(self) -> None:
+        """Cancels what still runs, and waits until it is gone."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            # A cancelled scope repeats its cancellation at every await, and awaiting the task would hand that on to it in the
+            # middle of closing its connections.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({self._task})
+
+    async def __aenter__(self) -> Turn:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
     def _tick(self) -> None:
         now, keepalive_s = self._loop.time(), self._turns.keepalive_s
         if now - self._last_event >= keepalive_s:
@@ -151,24 +182,13 @@ class Turn:
                 self._events.put_nowait(_Mark.SILENCE)
         self._ticker = self._loop.call_at(self._last_event + keepalive_s, self._tick)
 
+    async def _run_beside(self) -> None:
+        failure = await self._run(self._put)
+        await self._put(failure or _Mark.END)
+
     async def _put(self, item: Event | AgentFluxError | _Mark) -> None:
         self._last_event = self._loop.time()
         await self._events.put(item)
-
-    async def aclose(self) -> None:
-        """Cancels what still runs, and waits until it is gone."""
-        self._ticker.cancel()
-        self._task.cancel()
-        # A cancelled scope repeats its cancellation at every await, and awaiting the task would hand that on to it in the
-        # middle of closing its connections.
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait({self._task})
-
-    async def __aenter__(self) -> Turn:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.aclose()
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         request = self.record.request
@@ -178,13 +198,14 @@ class Turn:
             time_left_s=self._turns.request_timeout_s,
         )
 
-    async def _run(self, source: AsyncGenerator[Event]) -> None:
+    async def _run(self, put: Callable[[Event], Awaitable[None]]) -> AgentFluxError | None:
+        """Hands all events to `put`; returns what the turn failed of."""
         started, outcome = time.perf_counter(), "error"
         end: AgentFluxError | None = None
         meter = Meter()
         try:
             # Closed here and not when it is collected: a client that left may have left us waiting for room in the queue.
-            async with asyncio.timeout(self._turns.request_timeout_s), aclosing(source) as events, self._place():
+            async with asyncio.timeout(self._turns.request_timeout_s), aclosing(self._source) as events, self._place():
                 self.record.timing.admitted()
                 self._turns.metrics.admission_wait.observe(time.perf_counter() - started)
                 async for event in events:
@@ -193,7 +214,7 @@ class Turn:
                         self._turns.metrics.first_event.observe(time.perf_counter() - started, exemplar())
                     outcome = self._turns.metrics.observe(event) or ("open" if outcome == "error" else outcome)
                     self.record.note(event)
-                    await self._put(event)
+                    await put(event)
                     self.record.timing.go_on()
         except TimeoutError:
             end = DeadlineExceeded(
@@ -213,7 +234,7 @@ class Turn:
         if end is None and self.record.request is not None:
             for watcher in self._turns.watchers:
                 watcher.ended(self.record)
-        await self._put(end or _Mark.END)
+        return end
 
     def _describe(self, usage: Usage, outcome: str) -> None:
         request = self.record.request

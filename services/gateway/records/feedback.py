@@ -119,7 +119,7 @@ class Feedback:
         counted = place not in judged.counted
         if counted:
             judged.counted.append(place)
-            await self._blobs.save(_key(caller, turn_id), json.dumps(asdict(judged)).encode())
+            await self._blobs.save(_key(caller, turn_id), json.dumps(judged, default=vars).encode())
             self._metrics.judged(made.toolset, made.tool, correct=judgement.correct)
         if self._log:
             self._log.judged(turn_id, judgement.model_copy(update={"call_id": made.call_id}))
@@ -133,7 +133,7 @@ class Feedback:
 
     async def _save(self, key: str, judged: Judged) -> None:
         try:
-            await self._blobs.save(key, json.dumps(asdict(judged)).encode())
+            await self._blobs.save(key, json.dumps(judged, default=vars).encode())
         except Unavailable:
             self._metrics.feedback_lost.inc()
 

@@ -26,7 +26,7 @@ MEMORY_BYTES = 64 * 1024 * 1024
 # What Python needs for an entry beside its value: most entries are smaller than that.
 ENTRY_BYTES = 280
 
-PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs", "compaction": "cmp"}
 OUR_RESPONSE_ID = re.compile("resp_[0-9a-f]{32}")
 OUR_ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{32})[0-9a-f]{4,8}")
 

@@ -27,12 +27,13 @@ class Timing:
     def note(self, event: Event) -> None:
         """The stretch that ends with `event` is over."""
         match event:
+            # The most frequent one first.
+            case AnswerChunk() | Answered():
+                self._add("engine")
             case Selected() | Stopped():
                 self._add("select")
             case CallWritten():
                 self._add("arguments")
-            case Answered() | AnswerChunk():
-                self._add("engine")
 
     def go_on(self) -> None:
         """The next stretch begins now."""

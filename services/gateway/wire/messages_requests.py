@@ -17,18 +17,29 @@ from services.gateway.wire.requests import ChatBody, ChatRequest, UnknownTools, 
 from services.shared.contracts.errors import InvalidRequest
 from services.shared.contracts.tools import JsonObject, Tool
 
-# What Anthropic's own tools did in a conversation that began elsewhere. What came of it is in the text that follows.
-OWN_TOOLS = (
-    "server_tool_use", "web_search_tool_result", "web_fetch_tool_result", "tool_search_tool_result", "code_execution_tool_result",
-    "bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "mcp_tool_use", "mcp_tool_result",
-)  # fmt: skip
+# Blocks that are text in another form.
+READ_AS_TEXT = ("document", "search_result", "compaction")
 
-# What a message of each role may hold. Thinking is what an assistant said to itself, and is not read again.
+# What a message of each role may hold.
 BLOCKS = {
-    "user": ("text", "tool_result"),
-    "assistant": ("text", "tool_use", "thinking", "redacted_thinking", *OWN_TOOLS),
+    "user": ("text", "tool_result", "document", "search_result"),
+    "assistant": ("text", "tool_use", "compaction"),
     "system": ("text",),
 }
+
+RESULT_BLOCKS = ("text", "tool_reference", "document", "search_result")
+
+# What says nothing to our models: what an assistant said to itself; what Anthropic's own tools did in a conversation that began
+# elsewhere, for what came of it is in the text that follows; which of the tools may be called, for here it is all of them.
+LEFT_OUT = {
+    "user": (),
+    "assistant": (
+        "thinking", "redacted_thinking", "fallback", "server_tool_use", "web_search_tool_result", "web_fetch_tool_result",
+        "tool_search_tool_result", "code_execution_tool_result", "bash_code_execution_tool_result",
+        "text_editor_code_execution_tool_result", "advisor_tool_result", "mcp_tool_use", "mcp_tool_result", "mcp_tool_listing",
+    ),
+    "system": ("tool_addition", "tool_removal"),
+}  # fmt: skip
 
 CHOICES: dict[str, Callable[[JsonObject], str | JsonObject]] = {
     "auto": lambda _: "auto",
@@ -69,10 +80,11 @@ class MessagesBody(BaseModel):
     stop_sequences: list[str] | None = None
     stream: bool | None = None
     temperature: float | None = Field(default=None, ge=0, le=1)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: float | None = Field(default=None, ge=0, le=1)
     top_k: int | None = Field(default=None, ge=0, lt=2**31)
     metadata: Metadata | None = None
     output_config: JsonObject | None = None
+    output_format: JsonObject | None = None
     thread: JsonObject | None = None
 
 
@@ -101,7 +113,7 @@ def understood_messages(
         "stream": body.stream,
         "temperature": body.temperature,
         "top_p": body.top_p,
-        "response_format": _response_format(body.output_config),
+        "response_format": _response_format(body),
         "user": body.metadata.user_id if body.metadata else None,
         **_choice(body.tool_choice),
     }
@@ -120,26 +132,25 @@ def _messages(body: MessagesBody) -> list[JsonObject]:
         role = message.get("role") if isinstance(message, dict) else None
         if not isinstance(role, str) or role not in BLOCKS:
             raise InvalidRequest(f"{where}.role is {role!r}; it is 'user', 'assistant' or 'system'", param=f"{where}.role")
-        blocks = _blocks(message.get("content"), BLOCKS[role], f"{where}.content")
+        blocks = _blocks(message.get("content"), BLOCKS[role], f"{where}.content", left_out=LEFT_OUT[role])
         messages += [_assistant(blocks, where, called)] if role == "assistant" else _said(role, blocks, where, called)
-    if messages[-1]["role"] == "assistant":
-        raise InvalidRequest(
-            "the last message is the assistant's; continuing a given beginning of the answer is not supported, "
-            "end with a message of the user",
-            param=f"messages.{len(body.messages) - 1}",
-        )
+    if not messages:
+        raise InvalidRequest("messages hold nothing to answer", param="messages")
     return messages
 
 
-def _blocks(content: Any, possible: Sequence[str], where: str) -> list[JsonObject]:
-    """The blocks of `content`, each of a `possible` type; text is one block."""
+def _blocks(content: Any, possible: Sequence[str], where: str, *, left_out: Sequence[str] = ()) -> list[JsonObject]:
+    """The blocks of `content`, each of a `possible` type, without those that are `left_out`; text is one block."""
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
     if not isinstance(content, list):
         raise InvalidRequest(f"{where} is neither text nor a list of blocks", param=where)
+    blocks: list[JsonObject] = []
     for index, block in enumerate(content):
         at = f"{where}.{index}"
         kind = block.get("type") if isinstance(block, dict) else None
+        if kind in left_out:
+            continue
         if kind not in possible:
             raise InvalidRequest(
                 f"{at} is a block of type {kind!r:.100}; this deployment reads text only, possible here: {', '.join(possible)}",
@@ -147,7 +158,27 @@ def _blocks(content: Any, possible: Sequence[str], where: str) -> list[JsonObjec
             )
         if kind == "text" and not isinstance(block.get("text"), str):
             raise InvalidRequest(f"{at}.text is {block.get('text')!r:.100}, not a text", param=f"{at}.text")
-    return content
+        blocks.append({"type": "text", "text": _text_of(block, at)} if kind in READ_AS_TEXT else block)
+    return blocks
+
+
+def _text_of(block: JsonObject, where: str) -> str:
+    """The text of a document, a search result, or a summary of what came before."""
+    told = block.get("content")
+    named = [block[name] for name in ("title", "context", "source") if isinstance(block.get(name), str)]
+    if block["type"] == "document":
+        source = block["source"] if isinstance(block.get("source"), dict) else {}
+        if source.get("type") not in ("text", "content"):
+            raise InvalidRequest(
+                f"{where}.source is of type {source.get('type')!r:.100}; this deployment reads text only, possible here: text, "
+                "content",
+                param=f"{where}.source",
+            )
+        told = source.get("data" if source["type"] == "text" else "content")
+    elif block["type"] == "compaction":
+        # None: it failed, and what came before is still there.
+        told, named = told or [], ["What was said before, in short:"] if told else []
+    return "\n".join([*named, *(part["text"] for part in _blocks(told, ("text",), f"{where}.content"))])
 
 
 def _assistant(blocks: list[JsonObject], where: str, called: set[str]) -> JsonObject:
@@ -179,7 +210,7 @@ def _said(role: str, blocks: list[JsonObject], where: str, called: set[str]) -> 
             messages[-1]["content"].append(block)
         else:
             messages.append({"role": role, "content": [block]})
-    if not messages:
+    if not messages and role == "user":
         raise InvalidRequest(f"{where}.content is empty", param=f"{where}.content")
     return messages
 
@@ -191,7 +222,7 @@ def _result(block: JsonObject, where: str, called: set[str]) -> JsonObject:
             f"{where}.tool_use_id {call_id!r:.100} answers no tool_use of an assistant message before it",
             param=f"{where}.tool_use_id",
         )
-    parts = _blocks(block.get("content") or "", ("text", "tool_reference"), f"{where}.content")
+    parts = _blocks(block.get("content") or "", RESULT_BLOCKS, f"{where}.content")
     # A tool that the client found: every tool of the request may be called anyway.
     texts = [part["text"] if part["type"] == "text" else f"{part.get('tool_name')!s:.128}" for part in parts]
     # Chat messages have no mark for it, and a model that does not see it takes the message for a result.
@@ -241,9 +272,9 @@ def _choice(choice: JsonObject | None) -> JsonObject:
     return fields
 
 
-def _response_format(output: JsonObject | None) -> JsonObject | None:
-    """Chat's `response_format` for `output_config.format`."""
-    wanted = output.get("format") if output else None
+def _response_format(body: MessagesBody) -> JsonObject | None:
+    """Chat's `response_format` for `output_config.format`, or for the `output_format` of clients from before it."""
+    wanted = (body.output_config or {}).get("format") or body.output_format
     if wanted is None:
         return None
     schema = wanted.get("schema") if isinstance(wanted, dict) else None

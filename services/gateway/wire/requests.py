@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.shared.contracts.errors import InvalidRequest, InvalidToolSchema
 from services.shared.contracts.messages import normalised
@@ -33,10 +33,19 @@ RELAYED = (
 )  # fmt: skip
 
 
+# How vLLM is told that its answer goes on where the last message stops.
+CONTINUING: JsonObject = {"continue_final_message": True, "add_generation_prompt": False}
+
+
+# OpenAI takes 0 and engines do not; so little leaves the likeliest token only, too.
+LEAST_TOP_P = 1e-6
+TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: max(share, LEAST_TOP_P))]
+
+
 class StreamOptions(BaseModel):
     """`stream_options` of a streamed request."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
 
 
 class ChatBody(BaseModel):
@@ -54,8 +63,8 @@ class ChatBody(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = None
+    top_p: TopP | None = None
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: Any = None
     response_format: JsonObject | None = None
     user: str | None = None
@@ -65,6 +74,7 @@ class ChatBody(BaseModel):
     function_call: Any = None
     modalities: list[str] | None = None
     audio: Any = None
+    metadata: Any = None
 
 
 @dataclass(frozen=True)
@@ -113,10 +123,12 @@ def understood(
     session: str | None,
     strict_fields: bool = False,
     unknown_tools: UnknownTools = "refuse",
+    continuing: bool = True,
 ) -> ChatRequest:
     """The request with tools, choice and messages checked; `default_tools` stand in where the request brings none.
 
-    With `strict_fields` a field that OpenAI does not have is an error; `unknown_tools` are those that are no functions.
+    With `strict_fields` a field that OpenAI does not have is an error; `unknown_tools` are those that are no functions. With
+    `continuing`, an answer goes on where a last message of the assistant stops, unless tools may be called.
 
     Raises:
         InvalidRequest: naming the field, what it holds, and what is possible.
@@ -136,9 +148,12 @@ def understood(
     relayed.pop("max_completion_tokens", None)
     if max_tokens:
         relayed["max_tokens"] = max_tokens
+    messages = normalised(body.messages)
+    if continuing and not (tools and choice.may_call) and _is_begun_answer(messages[-1]):
+        relayed |= CONTINUING
     return ChatRequest(
         model=body.model,
-        messages=normalised(body.messages),
+        messages=messages,
         tools=tools,
         choice=choice,
         stream=bool(body.stream),
@@ -153,6 +168,10 @@ def understood(
         parallel=bool(body.parallel_tool_calls),
         relayed=relayed,
     )
+
+
+def _is_begun_answer(message: JsonObject) -> bool:
+    return message["role"] == "assistant" and bool((message["content"] or "").strip()) and "tool_calls" not in message
 
 
 def _whole(value: Any, where: str, depth: int = 0) -> Any:
@@ -246,7 +265,7 @@ def _choice(choice: str | JsonObject | None, tools: Sequence[Tool]) -> ToolChoic
             param="tool_choice",
         )
     if not tools:
-        raise InvalidRequest("tool_choice asks for a tool, but the request has no tools", param="tool_choice")
+        raise InvalidRequest("tool_choice asks for a tool, but the request has no tools that are functions", param="tool_choice")
     if isinstance(choice, str):
         return ToolChoice(may_answer=False)
     if mode == "function":

@@ -5,6 +5,7 @@ Source: OpenAI's API reference, "Create a model response", field `input`.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +16,26 @@ from services.shared.contracts.tools import JsonObject
 
 ROLES = ("user", "system", "developer", "assistant")
 ITEMS = (
-    "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "reasoning",
+    "message", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output", "local_shell_call",
+    "local_shell_call_output", "shell_call", "shell_call_output", "apply_patch_call", "apply_patch_call_output", "reasoning",
     "item_reference",
 )  # fmt: skip
-# What OpenAI's own tools did in a conversation that began elsewhere. What came of it is in the message that follows.
-OWN_TOOLS = (
-    "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "tool_search_call",
-    "tool_search_output", "mcp_list_tools", "mcp_call",
+# Calls that the client itself carried out: the tool, and the field with what it was asked for.
+CLIENT_CALLS = {
+    "local_shell_call": ("local_shell", "action"),
+    "shell_call": ("shell", "action"),
+    "apply_patch_call": ("apply_patch", "operation"),
+}
+CLIENT_OUTPUTS = tuple(f"{kind}_output" for kind in CLIENT_CALLS)
+# What says nothing to our models: what another provider's models thought, what its tools did (what came of it is in the message
+# that follows), screenshots, and what only configures.
+LEFT_OUT = (
+    "reasoning", "web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "tool_search_call",
+    "tool_search_output", "mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response", "computer_call",
+    "computer_call_output", "program", "program_output", "additional_tools", "configuration_update",
 )  # fmt: skip
+# What a compaction of ours begins with.
+OURS = "agentflux1."
 TEXT_PARTS = ("input_text", "output_text", "text")
 
 
@@ -72,11 +85,12 @@ def with_ids(items: Sequence[JsonObject], response_id: str) -> list[JsonObject]:
 def references(given: Any) -> list[str]:
     """The item ids that a request's `input` refers to."""
     entries = given if isinstance(given, list) else []
-    return [str(entry.get("id")) for entry in entries if isinstance(entry, dict) and entry.get("type") == "item_reference"]
+    return [str(entry.get("id")) for entry in entries if isinstance(entry, dict) and _kind(entry) == "item_reference"]
 
 
 def messages_of(items: Sequence[JsonObject]) -> list[JsonObject]:
-    """Items as chat messages. Calls join the assistant's message right before them, as one turn of the model."""
+    """Items as chat messages. Calls join the assistant's message right before them, as one turn of the model; a compaction stands
+    for everything before it but what the user said."""
     messages: list[JsonObject] = []
     for item in items:
         match item["type"]:
@@ -90,6 +104,9 @@ def messages_of(items: Sequence[JsonObject]) -> list[JsonObject]:
                 messages[-1].setdefault("tool_calls", []).append(call)
             case "function_call_output":
                 messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": item["output"]})
+            case "compaction":
+                messages = [message for message in messages if message["role"] not in ("assistant", "tool")]
+                messages.append({"role": "assistant", "content": f"What was said before, in short:\n{summary_of(item)}"})
     return messages
 
 
@@ -97,7 +114,7 @@ def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonO
     """An item in the shape that OpenAI shows it in; None for one that says nothing to our models."""
     if not isinstance(entry, dict):
         raise InvalidRequest(f"{where} is {entry!r:.100}; an item is an object", param=where)
-    kind = entry.get("type") or ("message" if "role" in entry else None)
+    kind = _kind(entry)
     own_id = {"id": entry["id"]} if isinstance(entry.get("id"), str) and entry["id"] else {}
     match kind:
         case "message":
@@ -114,7 +131,7 @@ def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonO
             }
         case "custom_tool_call":
             # A tool that takes text, as one that takes an object: this is what our models know.
-            arguments = json.dumps({"input": entry.get("input")}, ensure_ascii=False)
+            arguments = _json({"input": entry.get("input")}, f"{where}.input")
             return _item({**entry, "type": "function_call", "arguments": arguments}, where, referenced)
         case "function_call_output" | "custom_tool_call_output":
             output = entry.get("output")
@@ -125,10 +142,20 @@ def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonO
                 "call_id": _text(entry, "call_id", where),
                 "output": output if isinstance(output, str) else _parts(output, f"{where}.output", role="tool"),
             }
-        case "reasoning":
+        case str() if kind in CLIENT_CALLS:
+            name, asked = CLIENT_CALLS[kind]
+            arguments = _json(entry.get(asked), f"{where}.{asked}")
+            return _item({**entry, "type": "function_call", "name": name, "arguments": arguments}, where, referenced)
+        case str() if kind in CLIENT_OUTPUTS:
+            return _item({**entry, "type": "function_call_output", **_told(entry, where)}, where, referenced)
+        case str() if kind in LEFT_OUT:
             return None
-        case str() if kind in OWN_TOOLS:
-            return None
+        case "compaction" | "compaction_summary":
+            if summary_of(entry) is None:
+                return None
+            return {**own_id, "type": "compaction", "encrypted_content": entry["encrypted_content"]}
+        case "compaction_trigger":
+            raise InvalidRequest(f"{where} asks for a compaction, and has to be the last item for that", param=f"{where}.type")
         case "item_reference":
             wanted = str(entry.get("id"))
             if wanted not in referenced:
@@ -136,6 +163,43 @@ def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonO
             return referenced[wanted]
         case _:
             raise InvalidRequest(f"{where}.type is {kind!r:.100}; possible are {', '.join(ITEMS)}", param=f"{where}.type")
+
+
+def compaction(summary: str) -> JsonObject:
+    """The item that stands for a conversation. The client carries it on, as with OpenAI, and nothing is stored; only that it is
+    not encrypted, for it says nothing that the client does not know."""
+    return {"type": "compaction", "encrypted_content": OURS + base64.b64encode(summary.encode("utf-8", "replace")).decode()}
+
+
+def summary_of(item: JsonObject) -> str | None:
+    """The summary in an item of `compaction`; None for those of other providers, which only they can read."""
+    held = item.get("encrypted_content")
+    if not isinstance(held, str) or not held.startswith(OURS):
+        return None
+    try:
+        return base64.b64decode(held.removeprefix(OURS), validate=True).decode()
+    except ValueError:
+        return None
+
+
+def _kind(entry: JsonObject) -> Any:
+    """The type of an item, which a message and a reference need not say."""
+    return entry.get("type") or ("message" if "role" in entry else "item_reference" if "id" in entry else None)
+
+
+def _told(entry: JsonObject, where: str) -> JsonObject:
+    """What a tool that the client carried out reported, as text, and for which call."""
+    output = entry.get("output")
+    text = output if isinstance(output, str) else _json(output, f"{where}.output") if output else str(entry.get("status") or "")
+    # OpenAI documents the call's id under `id` where the result is one of `local_shell_call`.
+    return {"call_id": entry.get("call_id") or entry.get("id"), "output": text}
+
+
+def _json(value: Any, where: str) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise InvalidRequest(f"{where} is nested too deeply", param=where) from None
 
 
 def _message(entry: JsonObject, where: str) -> JsonObject:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from services.gateway.records.stored import History
 from services.gateway.wire.requests import ChatBody, ChatRequest, UnknownTools, understood
@@ -22,8 +22,8 @@ LOGPROBS = "message.output_text.logprobs"
 
 # Fields of an OpenAI Responses request that have no effect here. All others that no `ResponsesBody` has are unknown.
 WITHOUT_EFFECT = {
-    "access_programs", "context_management", "image", "moderation", "prompt_cache_options", "prompt_cache_retention",
-    "stream_options",
+    "access_programs", "context_management", "image", "moderation", "personality", "prompt_cache_options",
+    "prompt_cache_retention", "stream_options",
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class ResponsesBody(BaseModel):
     max_tool_calls: int | None = Field(default=None, ge=1)
     max_output_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_p: float | None = Field(default=None, ge=0, le=1)
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     text: JsonObject | None = None
     reasoning: JsonObject | None = None
@@ -58,6 +58,17 @@ class ResponsesBody(BaseModel):
     conversation: Any = None
     background: bool | None = None
     prompt: Any = None
+
+
+class InputTokensBody(ResponsesBody):
+    """A request to count tokens ("Get input token counts"), in which nothing is written; without a model it is the base model."""
+
+    model: str = ""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _null_is_none(cls, model: Any) -> Any:
+        return "" if model is None else model
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,8 @@ def understood_response(
     items = input_items(body.input, history=history, referenced=referenced)
     chat_body = _chat_body(body, [*history.items, *items])
     try:
-        chat = understood(chat_body, default_tools=default_tools, session=session, unknown_tools=unknown_tools)
+        # A message of the assistant at the end is history on this wire; what follows it is a new one.
+        chat = understood(chat_body, default_tools=default_tools, session=session, unknown_tools=unknown_tools, continuing=False)
     except InvalidRequest as error:
         raise type(error)(_flat(error.message), param=_flat(error.param or "") or None) from error
     strict = {entry.get("name"): entry.get("strict") for entry in body.tools or [] if entry.get("type") == "function"}

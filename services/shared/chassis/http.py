@@ -20,8 +20,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from opentelemetry import propagate, trace
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -54,6 +54,9 @@ CHECK_TIMEOUT_S = 2.0
 # one that closes it, or a request meets a closing connection.
 KEEP_ALIVE_S = 75
 
+# The headers of a request that the edge reads.
+READ = {name.encode(): name for name in ("x-request-id", "content-encoding", "traceparent", "tracestate")}
+
 # What the platform asks while a service is leaving.
 WITHOUT_DRAIN = {"/livez", "/readyz", "/metrics"}
 
@@ -66,17 +69,30 @@ def install_edge(
     optional: Mapping[str, Check] | None = None,
     details: Mapping[str, Callable[[], str]] | None = None,
 ) -> HttpMetrics:
-    """Puts the edge around `app`: /livez, /readyz, /metrics, error objects and the `Edge` middleware.
-
-    /readyz is 503 while a `required` dependency is unwell, and while the service is leaving; an `optional` one shows as degraded
-    and stays 200. `details` are sentences that /readyz shows beside the checks.
-    """
+    """Puts the edge around `app`: /livez, /readyz, /metrics, error objects and the `Edge` middleware."""
     metrics = HttpMetrics()
-    drain = app.state.drain = Drain()
+    drain = install_status(app, metrics.registry, required=required, optional=optional, details=details)
     app.add_middleware(Edge, settings=settings, metrics=metrics, drain=drain)
     app.add_exception_handler(AgentFluxError, _handle_error)
     app.add_exception_handler(RequestValidationError, _handle_validation)
     app.add_exception_handler(HTTPException, _handle_http)
+    return metrics
+
+
+def install_status(
+    app: FastAPI,
+    registry: CollectorRegistry,
+    *,
+    required: Mapping[str, Check] | None = None,
+    optional: Mapping[str, Check] | None = None,
+    details: Mapping[str, Callable[[], str]] | None = None,
+) -> Drain:
+    """Gives `app` what the platform asks: /livez, /readyz, and /metrics with what is in `registry`.
+
+    /readyz is 503 while a `required` dependency is unwell, and while the service is leaving, which it hears from the `Drain`; an
+    `optional` one shows as degraded and stays 200. `details` are sentences that /readyz shows beside the checks.
+    """
+    drain = app.state.drain = Drain()
 
     @app.get("/livez", include_in_schema=False)
     async def livez() -> dict[str, str]:
@@ -96,13 +112,18 @@ def install_edge(
     async def metrics_page(request: Request) -> Response:
         # OpenMetrics where it is asked for: only that has exemplars.
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        page, headers = encode(metrics.registry), {"content-type": content_type}
-        if gzip_accepted(request.headers.get("accept-encoding", "")):
-            # The fastest level makes it a tenth or less, and the event loop waits for it.
-            page, headers["content-encoding"] = gzip.compress(page, 1), "gzip"
-        return Response(page, headers=headers | {"vary": "accept, accept-encoding"})
+        return page_of_metrics(request, encode(registry), content_type)
 
-    return metrics
+    return drain
+
+
+def page_of_metrics(request: Request, page: bytes, content_type: str) -> Response:
+    """A page of metrics, packed with gzip for whoever takes it so."""
+    headers = {"content-type": content_type, "vary": "accept, accept-encoding"}
+    if gzip_accepted(request.headers.get("accept-encoding", "")):
+        # The fastest level makes it a tenth or less, and the event loop waits for it.
+        page, headers["content-encoding"] = gzip.compress(page, 1), "gzip"
+    return Response(page, headers=headers)
 
 
 async def _run_checks(checks: Mapping[str, Check]) -> dict[str, str | None]:
@@ -182,18 +203,16 @@ class Edge:
                 return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        headers = {READ[name]: value.decode("latin-1") for name, value in scope["headers"] if name in READ}
         exchange = _Exchange(send, _request_id(headers))
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
-        with (
-            tracer.start_as_current_span(
-                f"{scope['method']} {scope['path']}", context=propagate.extract(headers), kind=trace.SpanKind.SERVER
-            ) as span,
-            self.metrics.inflight.track_inprogress(),
-        ):
+        span = tracer.start_span(scope["path"], propagate.extract(headers), kind=trace.SpanKind.SERVER)
+        with trace.use_span(span, end_on_exit=True):
+            self.metrics.inflight.inc()
             try:
-                await self._serve(scope, receive, exchange)
+                await self._serve(scope, receive, exchange, headers.get("content-encoding"))
             finally:
+                self.metrics.inflight.dec()
                 # Only routes that exist become label values: a scanner must not create series.
                 route = getattr(scope.get("route"), "path", "other")
                 self.metrics.duration.labels(route, exchange.status).observe(time.perf_counter() - exchange.started, exemplar())
@@ -204,7 +223,7 @@ class Edge:
                 if exchange.left_early:
                     self.metrics.cancelled.labels(route).inc()
 
-    async def _serve(self, scope: Scope, receive: Receive, exchange: _Exchange) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, exchange: _Exchange, encodings: str | None) -> None:
         try:
             if self.drain.has_begun and scope["path"] not in WITHOUT_DRAIN:
                 # The next try must not come here again over the same connection.
@@ -214,7 +233,7 @@ class Edge:
             if body is None:
                 exchange.left_early = True
                 return
-            if encodings := Headers(scope=scope).get("content-encoding"):
+            if encodings:
                 body = unpacked(body, encodings, self.settings.max_body_bytes)
             await self._run_until_disconnect(scope, receive, exchange, body)
         except AgentFluxError as error:
@@ -250,8 +269,7 @@ class Edge:
 
     async def _run_until_disconnect(self, scope: Scope, receive: Receive, exchange: _Exchange, body: bytes) -> None:
         unread = [body]
-        gone = anyio.Event()
-        failure: Exception | None = None
+        gone = asyncio.Event()
 
         async def replay() -> Message:
             if unread:
@@ -259,7 +277,7 @@ class Edge:
             await gone.wait()
             return {"type": "http.disconnect"}
 
-        async with anyio.create_task_group() as group:
+        with anyio.CancelScope() as handling:
 
             async def watch() -> None:
                 while (await receive())["type"] != "http.disconnect":
@@ -268,16 +286,14 @@ class Edge:
                 # The server also reports a disconnect after a complete reply; what then still runs may finish.
                 if not exchange.complete:
                     exchange.left_early = True
-                    group.cancel_scope.cancel()
+                    handling.cancel()
 
-            group.start_soon(watch)
+            # A task group would cost as much as all the other layers of the edge.
+            watching = asyncio.create_task(watch())
             try:
                 await self.app(scope, replay, exchange.send)
-            except Exception as error:
-                failure = error
-            group.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+            finally:
+                watching.cancel()
 
     async def _send_error(self, scope: Scope, receive: Receive, exchange: _Exchange, error: AgentFluxError) -> None:
         if not exchange.headers_sent:
@@ -319,7 +335,8 @@ class _Exchange:
             self.complete = True
         await self._send(message)
         # The server drops what is sent to a client that left; without waiting anywhere, a fast reply would never end.
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        if self.left_early:
+            await anyio.lowlevel.checkpoint()
 
 
 def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
@@ -327,7 +344,7 @@ def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
     configure_logging(service, settings.log_level)
     configure_tracing(service, settings.otlp_endpoint)
     collect_seldom()
-    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False}
+    options: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
     options["timeout_keep_alive"] = KEEP_ALIVE_S
     config = uvicorn.Config(app, host=settings.host, port=settings.port, **options)
     server = DrainingServer(config, app.state.drain, drain_timeout_s=settings.drain_timeout_s)

@@ -105,7 +105,7 @@ class EngineClient:
 
     async def count_tokens(self, body: JsonObject) -> int:
         """By vLLM's own tokenizer and chat template."""
-        return int((await self._post("/tokenize", {**body, "add_generation_prompt": True}))["count"])
+        return int((await self._post("/tokenize", body))["count"])
 
     async def relay(self, path: str, body: JsonObject) -> JsonObject:
         """vLLM's reply to `body` on a path of OpenAI's wire, as it is.

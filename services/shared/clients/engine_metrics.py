@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge, Histogram
@@ -29,9 +29,9 @@ class Spent:
         self.span = span
         self.usage: Usage | None = None
 
-    def traced(self) -> AbstractContextManager[trace.Span]:
+    def traced(self) -> AbstractContextManager[object]:
         """Inside, whatever is sent carries the request's span. Nothing may be yielded there: it belongs to the task."""
-        return trace.use_span(self.span)
+        return nullcontext() if self.span is trace.get_current_span() else trace.use_span(self.span)
 
     def note(self, usage: Usage) -> None:
         """Takes what a reply says of itself."""
@@ -109,7 +109,7 @@ class EngineMetrics:
     def request(self, model: str, operation: str = semconv.TEXT_COMPLETION) -> Iterator[Spent]:
         """Measures one request, which is to note what it cost; `operation` is a word of the GenAI conventions."""
         series, outcome, started = self._series(model), "internal_error", time.perf_counter()
-        spent = Spent(tracer.start_span(semconv.span_name(operation, series.labels[0]), kind=trace.SpanKind.CLIENT))
+        spent = Spent(_span(semconv.span_name(operation, series.labels[0])))
         series.inflight.inc()
         try:
             yield spent
@@ -144,6 +144,14 @@ class EngineMetrics:
             for metric in (self.requests, self.duration, self.inflight, self.tokens):
                 metric.remove_by_labels({"adapter": oldest})
         return series
+
+
+def _span(name: str) -> trace.Span:
+    """A span of its own, or the one around it where nobody records the trace: ids of one more would tell nobody anything."""
+    around = trace.get_current_span()
+    context = around.get_span_context()
+    is_unseen = context.is_valid and not context.trace_flags.sampled
+    return around if is_unseen else tracer.start_span(name, kind=trace.SpanKind.CLIENT)
 
 
 def _attributes(model: str, operation: str, usage: Usage, outcome: str) -> dict[str, str | int]:

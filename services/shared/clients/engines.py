@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
@@ -85,19 +84,20 @@ class EngineFleet:
             return completions
 
     async def chat(self, body: JsonObject) -> JsonObject:
-        """As `EngineClient.chat`, with no longer a reply asked for than there can be."""
-        return await self.relay("/v1/chat/completions", {**self._possible(body), "stream": False})
+        """As `EngineClient.chat`."""
+        return await self.relay("/v1/chat/completions", {**body, "stream": False})
 
     def stream_chat(self, body: JsonObject) -> AsyncGenerator[JsonObject]:
-        """As `EngineClient.stream_chat`, with no longer a reply asked for than there can be."""
-        return self.stream_relay("/v1/chat/completions", self._possible(body))
+        """As `EngineClient.stream_chat`."""
+        return self.stream_relay("/v1/chat/completions", body)
 
     async def count_tokens(self, body: JsonObject) -> int:
         """As `EngineClient.count_tokens`."""
         return await self._ask(self._begin(body["model"], lambda: b""), lambda engine: engine.count_tokens(body))
 
     async def relay(self, path: str, body: JsonObject) -> JsonObject:
-        """As `EngineClient.relay`."""
+        """As `EngineClient.relay`, with no longer a reply asked for than there can be."""
+        body = await self._possible(body)
         call = self._begin(body["model"], lambda: _conversation_of(body))
         with self.metrics.request(call.model, OPERATIONS[path]) as spent, spent.traced():
             reply = await self._ask(call, lambda engine: engine.relay(path, body))
@@ -105,7 +105,8 @@ class EngineFleet:
             return reply
 
     async def stream_relay(self, path: str, body: JsonObject) -> AsyncGenerator[JsonObject]:
-        """As `EngineClient.stream_relay`."""
+        """As `EngineClient.stream_relay`, with no longer a reply asked for than there can be."""
+        body = await self._possible(body)
         call = self._begin(body["model"], lambda: _conversation_of(body))
         with self.metrics.request(call.model, OPERATIONS[path]) as spent:
             while True:
@@ -168,10 +169,12 @@ class EngineFleet:
                 replica.health.replies()
                 return reply
 
-    def _possible(self, body: JsonObject) -> JsonObject:
+    async def _possible(self, body: JsonObject) -> JsonObject:
         # Clients send the limit of the largest models (opencode 32,000), and vLLM refuses one beyond its context.
-        most = min(self._context_lengths(), default=math.inf)
-        return {**body, "max_tokens": most} if (body.get("max_tokens") or 0) > most else body
+        wanted = body.get("max_tokens")
+        if not isinstance(wanted, int) or wanted <= (most := await self.context_length()):
+            return body
+        return {**body, "max_tokens": most}
 
     def _context_lengths(self) -> list[int]:
         return [replica.context_length for replica in self._replicas if replica.context_length is not None]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
-from functools import lru_cache
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -15,11 +14,10 @@ from opentelemetry import propagate
 from pydantic import BaseModel, ValidationError
 
 from services.shared.clients.breaker import Breaker
-from services.shared.clients.transport import AiohttpTransport
+from services.shared.clients.transport import AiohttpTransport, HttpxTransport, Reply, Transport
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, Unavailable, UpstreamError, error_from
 
-Reply = TypeVar("Reply", bound=BaseModel)
-
+Answer = TypeVar("Answer", bound=BaseModel)
 
 # A streamed line holds one chunk of a reply; no engine's is near this, and memory is not a stranger's to fill.
 MAX_LINE_BYTES = 1024 * 1024
@@ -47,14 +45,11 @@ class HttpClient:
         self.base_url = base_url
         self._breaker = breaker
         self._unavailable = unavailable
-        uds = base_url.removeprefix("unix:") if base_url.startswith("unix:") else None
-        self._transport = transport or AiohttpTransport(uds=uds)
-        prefix = f"http://{service.replace(' ', '-')}" if uds else base_url.rstrip("/")
-        # Parsing a URL costs as much as sending a request, and most requests go to a few paths.
-        self._url = lru_cache(maxsize=64)(lambda path: httpx.URL(prefix + path))
         # Connecting is local and quick or does not happen; the deadline is for the answer.
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, connect_timeout_s))
-        self._extensions = {"timeout": timeout.as_dict()}
+        self._transport: Transport = (
+            HttpxTransport(transport, base_url.rstrip("/"), timeout) if transport else AiohttpTransport(base_url, timeout)
+        )
 
     async def aclose(self) -> None:
         """Closes the connection pool."""
@@ -67,18 +62,18 @@ class HttpClient:
 
     async def post(self, path: str, body: Any) -> Any:
         """The JSON body of the reply to a POST of `body` as JSON."""
-        async with self._exchange("POST", path, content=_encode(body)) as response:
+        async with self._exchange("POST", path, _encode(body)) as response:
             return self._parse(response, await response.aread())
 
-    async def ask(self, path: str, request: BaseModel, reply: type[Reply]) -> Reply:
+    async def ask(self, path: str, request: BaseModel, answer: type[Answer]) -> Answer:
         """POSTs one contract model and gets another one. Contracts can be asked twice, so a lost connection may be retried."""
         content = request.model_dump(exclude_none=True)
         body = await self._guarded(lambda: self.post(path, content))
         try:
-            return reply.model_validate(body)
+            return answer.model_validate(body)
         except ValidationError as error:
             raise UpstreamError(
-                f"{self.service} answered {path} with something that is no {reply.__name__}: {body!r:.300}"
+                f"{self.service} answered {path} with something that is no {answer.__name__}: {body!r:.300}"
             ) from error
 
     async def obstacle(self, path: str = "/livez") -> str | None:
@@ -101,9 +96,10 @@ class HttpClient:
 
     async def stream_lines(self, path: str, body: Any) -> AsyncGenerator[str]:
         """The lines of the reply to a POST, as they arrive."""
-        async with self._exchange("POST", path, content=_encode(body)) as response:
-            async for line in _lines(response.aiter_bytes()):
-                yield line
+        async with self._exchange("POST", path, _encode(body)) as response:
+            async for lines in _lines(response.aiter_bytes()):
+                for line in lines:
+                    yield line
 
     async def stream_data(self, path: str, body: Any) -> AsyncGenerator[str]:
         """What the server-sent events of the reply to a POST hold, up to OpenAI's `[DONE]`.
@@ -111,14 +107,15 @@ class HttpClient:
         Raises:
             Unavailable: the stream ended before that.
         """
-        async with aclosing(self.stream_lines(path, body)) as lines:
-            async for line in lines:
-                if not line.startswith("data:"):
-                    continue
-                data = line.removeprefix("data:").strip()
-                if data == "[DONE]":
-                    return
-                yield data
+        async with self._exchange("POST", path, _encode(body)) as response:
+            async for lines in _lines(response.aiter_bytes()):
+                for line in lines:
+                    if not line.startswith("data:"):
+                        continue
+                    data = line.removeprefix("data:").strip()
+                    if data == "[DONE]":
+                        return
+                    yield data
         raise self._unavailable(f"the stream of {self.service} ended early; it was restarted or killed")
 
     async def _guarded(self, send: Callable[[], Awaitable[Any]]) -> Any:
@@ -154,15 +151,13 @@ class HttpClient:
         return reply
 
     @asynccontextmanager
-    async def _exchange(self, method: str, path: str, *, content: bytes | None = None) -> AsyncIterator[httpx.Response]:
+    async def _exchange(self, method: str, path: str, content: bytes = b"") -> AsyncIterator[Reply]:
         headers = {"content-type": "application/json"}
         propagate.inject(headers)
         if request_id := structlog.contextvars.get_contextvars().get("request_id"):
             headers["x-request-id"] = request_id
-        # Straight to the transport: what a client of httpx adds (redirects, cookies, sign-in) is not wanted between services.
-        request = httpx.Request(method, self._url(path), headers=headers, content=content, extensions=self._extensions)
         try:
-            response = await self._transport.handle_async_request(request)
+            response = await self._transport.send(method, path, headers, content)
             try:
                 if response.status_code >= 400:
                     raise self._error(response.status_code, await response.aread())
@@ -190,7 +185,7 @@ class HttpClient:
             return self._unavailable(f"{self.service} says it cannot serve now: {body!r:.300}")
         return error_from(status, body, service=self.service)
 
-    def _parse(self, response: httpx.Response, content: bytes) -> Any:
+    def _parse(self, response: Reply, content: bytes) -> Any:
         if response.status_code == 204:
             return None
         try:
@@ -207,17 +202,18 @@ def _encode(body: Any) -> bytes:
         return json.dumps(body).encode()
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Lines end at a line feed and nowhere else: httpx would also break them at U+2028 and others, which JSON text may hold."""
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
+    """The lines that each chunk completes. They end at a line feed and nowhere else: httpx would also break them at U+2028 and
+    others, which JSON text may hold."""
     rest = bytearray()
     async for chunk in chunks:
         *lines, last = chunk.split(b"\n")
-        for line in lines:
-            rest += line
-            yield bytes(rest).removesuffix(b"\r").decode("utf-8", "replace")
+        if lines and rest:
+            lines[0] = bytes(rest + lines[0])
             rest.clear()
         rest += last
         if len(rest) > MAX_LINE_BYTES:
             raise UpstreamError(f"a line of the reply is longer than {MAX_LINE_BYTES} bytes")
+        yield [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines]
     if rest:
-        yield rest.decode("utf-8", "replace")
+        yield [rest.decode("utf-8", "replace")]

@@ -44,13 +44,16 @@ class ToolsetRef(BaseModel):
     tools: list[str]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: object) -> str:
     """One text per value: sorted keys, no spaces, UTF-8 kept. In the manner of RFC 8785, but numbers keep Python's form.
 
     Raises:
         ValueError: for NaN and infinities, which JSON does not have.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def sha256_of(value: object) -> str:

@@ -115,7 +115,54 @@ def test_a_system_message_may_stand_among_the_others():
     assert understood("a", {"role": "system", "content": "Be brief."}).messages[-1] == {"role": "system", "content": "Be brief."}
 
 
-@pytest.mark.parametrize("kind", ["image", "document", "search_result", "server_tool_use", None])
+@pytest.mark.parametrize("block", [
+    {"type": "compaction", "content": None}, {"type": "fallback", "from": {}, "to": {}},
+    {"type": "advisor_tool_result", "tool_use_id": "x", "content": {}}, {"type": "mcp_tool_listing", "tools": []},
+])  # fmt: skip
+def test_what_a_provider_notes_for_itself_is_left_out(block):
+    assert (understood("a", assistant(block, text("b")), "c").messages[1]["content"] or "").strip() == "b"
+
+
+def test_a_system_message_that_only_offers_tools_is_no_message():
+    offer = {"role": "system", "content": [{"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}}]}
+    assert [message["role"] for message in understood("a", offer, "b").messages] == ["user", "user"]
+    assert refused(offer).param == "messages"
+
+
+def test_a_summary_of_what_came_before_is_read():
+    [_, said, _] = understood("a", assistant({"type": "compaction", "content": "They met."}, text("b")), "c").messages
+    assert said["content"] == "What was said before, in short:\nThey met.\nb"
+
+
+@pytest.mark.parametrize(
+    ("block", "read"),
+    [
+        ({"type": "document", "title": "T", "source": {"type": "text", "media_type": "text/plain", "data": "a"}}, "T\na"),
+        ({"type": "document", "source": {"type": "content", "content": "a"}}, "a"),
+        ({"type": "document", "context": "C", "source": {"type": "content", "content": [text("a"), text("b")]}}, "C\na\nb"),
+        ({"type": "search_result", "title": "T", "source": "http://x", "content": [text("a")]}, "T\nhttp://x\na"),
+    ],
+)
+def test_what_is_text_in_another_form_is_read(block, read):
+    assert understood(user(block, text("and?"))).messages[-1]["content"] == f"{read}\nand?"
+    assert understood("read", assistant(CALL), user(result([block]))).messages[-1]["content"] == read
+
+
+@pytest.mark.parametrize(
+    ("block", "param"),
+    [
+        ({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "x"}}, ".source"),
+        ({"type": "document", "source": "x"}, ".source"),
+        ({"type": "document", "source": {"type": "text", "data": 5}}, ".content"),
+        ({"type": "search_result", "content": [{"type": "image"}]}, ".content.0"),
+        ({"type": "search_result"}, ".content"),
+    ],
+)
+def test_a_document_that_is_no_text_is_named(block, param):
+    assert refused(user(block)).param == f"messages.0.content.0{param}"
+
+
+@pytest.mark.parametrize("kind", ["image", "container_upload", "server_tool_use", None])
 def test_a_block_that_is_not_text_is_refused_by_its_place(kind):
     error = refused("a", assistant(text("b")), user(text("look"), {"type": kind, "source": {}}))
     assert (error.status, error.param) == (400, "messages.2.content.1")
@@ -136,7 +183,6 @@ def test_a_block_that_is_not_text_is_refused_by_its_place(kind):
         ([user(CALL)], "messages.0.content.0"),
         (["a", assistant({**CALL, "input": "{}"}), "b"], "messages.1.content.0.input"),
         (["a", assistant({**CALL, "id": None}), "b"], "messages.1.content.0.id"),
-        (["a", assistant(text("The answer is"))], "messages.1"),
     ],
 )
 def test_a_message_that_cannot_be_understood_is_named(messages, param):
@@ -216,13 +262,15 @@ def test_an_output_format_is_a_response_format():
         "type": "json_schema",
         "json_schema": {"name": "output", "schema": schema, "strict": True},
     }
+    older = understood(output_format={"type": "json_schema", "schema": schema}).relayed
+    assert older["response_format"] == wanted["response_format"]
     assert "response_format" not in understood(output_config={"effort": "low"}).relayed
     assert refused(output_config={"format": {"type": "xml"}}).param == "output_config.format"
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_tokens": None}, {"max_tokens": 0}, {"messages": []}, {"temperature": 1.5}, {"top_k": -1}, {"top_p": 0},
+    [{"max_tokens": None}, {"max_tokens": 0}, {"messages": []}, {"temperature": 1.5}, {"top_k": -1}, {"top_p": 2},
      {"stop_sequences": "END"}],
 )  # fmt: skip
 def test_what_is_out_of_bounds_is_no_body(wrong):

@@ -9,7 +9,7 @@ import pytest
 
 from services.gateway.loops import made_calls
 from services.gateway.routing import PassThrough, ToolRoute, route
-from services.gateway.wire.requests import ChatBody, ChatRequest, understood
+from services.gateway.wire.requests import CONTINUING, ChatBody, ChatRequest, understood
 from services.shared.contracts.errors import AgentFluxError, InvalidRequest, InvalidToolSchema
 from tests.fakes import tool
 
@@ -151,3 +151,26 @@ def test_arguments_nested_without_end_do_not_stop_the_loop_check() -> None:
 def test_strict_may_say_anything_because_every_schema_is_enforced(strict: Any) -> None:
     sent = {"type": "function", "function": {"name": "f", "strict": strict}}
     assert parse(tools=[sent]).tools[0].name == "f"
+
+
+def test_a_top_p_of_nothing_is_the_least_that_engines_take() -> None:
+    assert 0 < parse(top_p=0).relayed["top_p"] < 0.001
+    assert parse(top_p=0.5).relayed["top_p"] == parse(top_p=0.5).top_p == 0.5
+
+
+@pytest.mark.parametrize(
+    ("last", "fields", "goes_on"),
+    [
+        ({"role": "assistant", "content": "The answer is"}, {}, True),
+        ({"role": "assistant", "content": "The answer is"}, {"tools": [TIME], "tool_choice": "none"}, True),
+        ({"role": "assistant", "content": "The answer is"}, {"tools": [TIME]}, False),
+        ({"role": "assistant", "content": " "}, {}, False),
+        ({"role": "assistant", "content": "I look.", "tool_calls": [{"id": "c1", "function": {"name": "f"}}]}, {}, False),
+        ({"role": "user", "content": "The answer is"}, {}, False),
+    ],
+)
+def test_an_answer_goes_on_where_the_assistant_stopped_unless_tools_may_be_called(
+    last: dict[str, Any], fields: dict[str, Any], goes_on: bool
+) -> None:
+    request = parse(messages=[{"role": "user", "content": "hi"}, last], **fields)
+    assert (request.relayed == CONTINUING) is goes_on

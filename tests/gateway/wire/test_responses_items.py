@@ -9,7 +9,7 @@ from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
 from services.gateway.records.stored import History
-from services.gateway.wire.responses_items import input_items, messages_of, references, with_ids
+from services.gateway.wire.responses_items import LEFT_OUT, compaction, input_items, messages_of, references, with_ids
 from services.shared.contracts.errors import InvalidRequest, NotFound
 from services.shared.contracts.messages import normalised
 
@@ -111,9 +111,81 @@ def test_a_call_of_a_tool_that_takes_text_is_read_as_one_of_a_function() -> None
     assert answered == {"role": "tool", "content": "Success.", "tool_call_id": "call_1"}
 
 
-def test_what_the_providers_own_tools_did_is_left_out() -> None:
-    searched = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}}
-    assert chat([searched, {"role": "assistant", "content": "Found."}]) == [{"role": "assistant", "content": "Found."}]
+@pytest.mark.parametrize(
+    ("call", "output", "read"),
+    [
+        (
+            {"type": "local_shell_call", "id": "lsh_1", "call_id": "call_1", "action": {"type": "exec", "command": ["ls"]}},
+            {"type": "local_shell_call_output", "id": "call_1", "output": "a.txt"},
+            ("local_shell", '{"type": "exec", "command": ["ls"]}', "a.txt"),
+        ),
+        (
+            {"type": "shell_call", "call_id": "call_1", "action": {"commands": ["ls ä"]}},
+            {"type": "shell_call_output", "call_id": "call_1", "output": [{"stdout": "ä", "outcome": {"type": "timeout"}}]},
+            ("shell", '{"commands": ["ls ä"]}', '[{"stdout": "ä", "outcome": {"type": "timeout"}}]'),
+        ),
+        (
+            {"type": "apply_patch_call", "call_id": "call_1", "operation": {"type": "delete_file", "path": "a"}},
+            {"type": "apply_patch_call_output", "call_id": "call_1", "status": "failed"},
+            ("apply_patch", '{"type": "delete_file", "path": "a"}', "failed"),
+        ),
+    ],
+)
+def test_what_the_client_carried_out_is_read_as_calls_of_functions(
+    call: dict[str, Any], output: dict[str, Any], read: tuple[str, str, str]
+) -> None:
+    called, answered = chat([call, output])
+    function = called["tool_calls"][0]["function"]
+    assert (function["name"], function["arguments"], answered["content"]) == read
+
+
+@pytest.mark.parametrize("kind", LEFT_OUT)
+def test_what_says_nothing_to_our_models_is_left_out(kind: str) -> None:
+    elsewhere = {
+        "type": kind,
+        "id": "x_1",
+        "call_id": "call_9",
+        "status": "completed",
+        "encrypted_content": "x",
+        "role": "developer",
+    }
+    assert chat([elsewhere, {"role": "assistant", "content": "Found."}]) == [{"role": "assistant", "content": "Found."}]
+
+
+def test_a_compaction_of_ours_is_read_and_others_are_left_out() -> None:
+    ours = compaction("They met in Köln.")
+    assert chat([ours, {"role": "user", "content": "hi"}])[0]["content"].endswith("They met in Köln.")
+    held = ours["encrypted_content"]
+    for other in ("gAAA", held[:-3], held + "é", None, 5):
+        elsewhere = {"type": "compaction", "encrypted_content": other}
+        assert chat([elsewhere, {"role": "user", "content": "hi"}]) == [{"role": "user", "content": "hi"}]
+
+
+def test_a_compaction_stands_for_all_before_it_but_what_the_user_said() -> None:
+    before = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "hi"},
+        CALL,
+        OUTPUT,
+        {"role": "assistant", "content": "ok"},
+    ]
+    messages = chat([*before, compaction("They met."), {"role": "user", "content": "and?"}])
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+
+
+def test_a_request_for_a_compaction_is_the_last_item() -> None:
+    with pytest.raises(InvalidRequest, match="last item") as refused:
+        items([{"role": "user", "content": "hi"}, {"type": "compaction_trigger"}, {"role": "user", "content": "hi"}])
+    assert refused.value.param == "input.1.type"
+
+
+def test_what_a_tool_was_asked_for_may_not_be_nested_too_deeply() -> None:
+    deep: Any = []
+    for _ in range(2000):
+        deep = [deep]
+    for entry, field in (("custom_tool_call", "input"), ("shell_call", "action")):
+        with pytest.raises(InvalidRequest, match="too deeply"):
+            items([{"type": entry, "call_id": "call_1", "name": "x", field: deep}])
 
 
 def test_an_id_that_was_sent_twice_counts_once_or_pages_would_go_round_in_circles() -> None:
@@ -126,8 +198,9 @@ def test_a_result_may_answer_a_call_of_the_stored_history() -> None:
     assert item["output"] == "hello"
 
 
-def test_a_reference_stands_for_the_stored_item() -> None:
-    given = [{"type": "item_reference", "id": "fc_1"}, OUTPUT]
+@pytest.mark.parametrize("reference", [{"type": "item_reference"}, {"type": None}, {}])
+def test_a_reference_stands_for_the_stored_item(reference: dict[str, Any]) -> None:
+    given = [{**reference, "id": "fc_1"}, OUTPUT]
     [stored] = items([{**CALL, "id": "fc_1"}])
     assert references(given) == ["fc_1"]
     assert [item["type"] for item in items(given, referenced={"fc_1": stored})] == [
@@ -149,7 +222,8 @@ def test_a_reference_stands_for_the_stored_item() -> None:
         (["hi"], "input.0"),
         ([{"content": "hi"}], "input.0.type"),
         ([{"type": "web_search_call", "id": "ws_1"}], "input"),
-        ([{"type": "computer_call", "id": "cu_1"}], "input.0.type"),
+        ([{"type": "unheard_of", "id": "x_1"}], "input.0.type"),
+        ([{"type": "local_shell_call", "action": {}}], "input.0.call_id"),
         ([{"type": ["message"]}], "input.0.type"),
         ([{"role": "tool", "content": "hi"}], "input.0.role"),
         ([{"role": ["user"], "content": "hi"}], "input.0.role"),
