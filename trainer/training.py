@@ -140,7 +140,7 @@ def batches(rows: Sequence[TrainRow], profile: Profile, seed: int) -> list[list[
     for epoch in range(profile.epochs):
         dice = random.Random(f"{seed}/{epoch}")
         # The first tokens tell whether two rows share their system prompt, and with it a head that is computed once.
-        order = sorted(range(len(rows)), key=lambda i: (rows[i].ids[:12], len(rows[i].ids) + dice.random() * 6))
+        order = sorted(range(len(rows)), key=lambda i: (rows[i].ids[:12], len(rows[i].ids) + dice.random() * 24))
         packed: list[list[int]] = [[]]
         for index in order:
             last = packed[-1]

@@ -7,11 +7,9 @@ path, {d} a folder, {q} where something goes, {n} a name, {c} a content, {a} old
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_change as others
-from trainer.grammars import filesystem_train_voices_change as voices
 
 WRITE_DO = (
     *others.WRITE_DO,
-    *voices.WRITE_DO,
     "(create|make|write|save|add) (a file|a new file|file) {p} (with|containing) (the content|the words|) {c}",
     "(create|make|write|save|add) (a file|a new file|file) {p} (saying|holding|reading) (the text|the content|the words|) {c}",
     "(create|make|write|save|add) (a text file|a document|) {p} (with|containing) (the content|the words|) {c}",
@@ -45,7 +43,6 @@ WRITE_DO = (
 )
 WRITE_SAY = (
     *others.WRITE_SAY,
-    *voices.WRITE_SAY,
     "new (file|document) {p}: {c}",
     "{p}: {c}",
     "{p} should (contain|say|hold|read|have|consist of) (only|just|nothing but|exactly|) {c}(|, nothing else)",
@@ -68,7 +65,6 @@ WRITE_SAY = (
     "could {c} be (saved|written|stored|put down) in {p}(|?)",
 )
 BLOCK = (
-    *voices.BLOCK,
     "(create|write|save|make|store) {p} with (these lines|this content|this|the following):\n{c}",
     "{p} should (contain|read|be|say):\n{c}",
     "(put|save|write|store) (this|these lines|the following) (into|in|as) {p}:\n\n{c}",
@@ -79,7 +75,6 @@ BLOCK = (
     "contents for {p}:\n```\n{c}\n```",
 )
 EMPTY = (
-    *voices.EMPTY,
     "(create|make|add|start|set up) (an empty|a blank|an empty new) (file|document|text file) (called|named|at|) {p}",
     "(create|make) {p}(|,) (empty for now|with nothing in it|leave it empty|blank|without content)",
     "(empty|clear|blank) (the file|out|) {p}",
@@ -88,7 +83,6 @@ EMPTY = (
 )
 EDIT_DO = (
     *others.EDIT_DO,
-    *voices.EDIT_DO,
     "(replace|change|switch|convert|turn|modify) {a} (with|to|for|by|into) {b} in {p}",
     "in {p}(|,) (replace|change|update|turn|modify) {a} (to|with|by|into|for) {b}",
     "(edit|update|fix|modify|adjust|repair|revise|patch|mend) {p}: {a} should (be|say|read|become) {b}",
@@ -111,7 +105,6 @@ EDIT_DO = (
 )
 EDIT_SAY = (
     *others.EDIT_SAY,
-    *voices.EDIT_SAY,
     "{p} (says|has|reads|states) {a}(|,) (change|set|turn) (it|that) (to|into) {b}",
     "(something|a word|a line|an entry) in {p} is (wrong|misspelled|outdated|mistaken|not right): {a} should be {b}",
     "{p} (still|wrongly|incorrectly) (says|has|reads) {a}(|,) (it|that) (should|must|ought to|needs to) (be|say|read) {b}",
@@ -136,7 +129,6 @@ EDIT_SAY = (
     "old: {a} new: {b} file: {p}",
 )
 REMOVE = (
-    *voices.REMOVE,
     "(delete|remove|drop|cut|strip|strike|take out) (the line|the words|the text) {a} (from|in|out of) {p}",
     "(delete|remove|drop|cut|strip|strike|take out) (the part|the piece|the bit) {a} (from|in|out of) {p}",
     "(get rid of|throw out|cut out) (the line|the text|the words) {a} in {p}",
@@ -146,7 +138,6 @@ REMOVE = (
     "i don't want (the text|the line|the words) {a} in {p} (any more|anymore|any longer)",
 )
 EDIT_TWO = (
-    *voices.EDIT_TWO,
     "in {p}(|,) (replace|change|turn) {a} (to|into|with) {b} and {c} (to|into|with) {e}",
     "{p}: {a} -> {b}, {c} -> {e}",
     "(edit|update|fix) {p}: {a} (should be|becomes) {b}, and {c} (should be|becomes) {e}",
@@ -155,7 +146,6 @@ EDIT_TWO = (
     "(replace|exchange) both {a} (for|with|by) {b} and {c} (for|with|by) {e} in {p}",
 )
 PREVIEW = (
-    *voices.PREVIEW,
     "(preview|show me|dry run|dry-run) (changing|replacing|turning|switching) {a} (to|with|into) {b} in {p}(| without saving)",
     "(preview|show me|dry run|dry-run) (changing|replacing) {a} (to|with|into) {b} in {p}(, save nothing|, don't apply it)",
     "(preview|show me|dry run|dry-run) (turning|switching) {a} (to|with|into) {b} in {p}(, save nothing|, don't apply it)",
@@ -192,7 +182,6 @@ PREVIEW = (
 )
 MKDIR_DO = (
     *others.MKDIR_DO,
-    *voices.MKDIR_DO,
     "(create|make|add|open|start|build) (a|a new|the|an empty) (folder|directory|subfolder|dir) (called|named|) {d}",
     "(create|make|add|open|start|build) (another|a fresh) (folder|directory|subfolder|dir) (called|named|) {d}",
     "(prepare|generate|provide|form) (a new|the|an empty|another|a fresh) (folder|directory|subfolder|dir) (called|named|) {d}",
@@ -222,7 +211,6 @@ MKDIR_DO = (
 )
 MKDIR_SAY = (
     *others.MKDIR_SAY,
-    *voices.MKDIR_SAY,
     "i( need| want|'d like| would like) a (new|fresh|) (folder|directory|subfolder) (called|named|) {d}",
     "i( wish for| require) a (new|fresh|) (folder|directory|subfolder) (called|named|) {d}",
     "new (folder|directory|dir|subfolder)(:|) {d}",
@@ -253,7 +241,6 @@ MKDIR_SAY = (
 )
 MOVE_DO = (
     *others.MOVE_DO,
-    *voices.MOVE_DO,
     "(move|mv|carry|drag|send|push|take|ship) {p} (to|into|over to|across to) {q}",
     "(put|place|stick|file|stow|deposit|slot) {p} (into|in|inside) {q}",
     "(move|take) (the file|the document|the thing|the item|) {p} (from there|over|) (to|into) {q}",
@@ -266,7 +253,6 @@ MOVE_DO = (
 )
 MOVE_SAY = (
     *others.MOVE_SAY,
-    *voices.MOVE_SAY,
     "i( want| need|'d like| would like| prefer) {p} (moved to|in|to be in|to go to|to live in|to sit in|inside) {q}",
     "{p} (belongs|goes|should go|has to go|must go|needs to go) (in|into|to|inside) {q}",
     "{p} (should|must|needs to|has to|ought to) be (in|moved to|moved into|placed in|kept in|filed in|put into) {q}",
@@ -281,7 +267,6 @@ MOVE_SAY = (
     "me want {p} go in {q}",
 )
 MV = (
-    *voices.MV,
     "mv {p} {q}",
     "move {p} to {q}",
     "change the path of {p} to {q}",
@@ -293,7 +278,6 @@ MV = (
 )
 RENAME_DO = (
     *others.RENAME_DO,
-    *voices.RENAME_DO,
     "(rename|rechristen|redub) {p} (to|as|into) {n}",
     "change the (name|filename|title|label) of {p} (to|into) {n}",
     "(give|assign) {p} the (new|better|) (name|title) {n}",
@@ -307,7 +291,6 @@ RENAME_DO = (
 )
 RENAME_SAY = (
     *others.RENAME_SAY,
-    *voices.RENAME_SAY,
     "{p} (must|has to|ought to|shall|is to) be (called|named|renamed to|known as|titled) {n}(|, rename it|)",
     "{p} (needs|wants|deserves|gets|calls for) (the|a better|the new) name(|:| -) {n}",
     "the (name|title|filename) of {p} (is wrong|is a typo|is misspelled|is bad), (it should be|make it) {n}",

@@ -7,11 +7,9 @@ Slots: {n} a name, {d} a folder, {e} an extension as it is said, {w} a part of a
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars import filesystem_train_voices_look as voices
 
 FIND_EXT_DO = (
     *others.FIND_EXT_DO,
-    *voices.FIND_EXT_DO,
     "(find|search for) (all|every|the|each|any|all the|) {e} (files|file|documents) (in|under|below|inside) {d}",
     "(locate|list|show me) (all|every|the|each|any|all the|) {e} (files|file|documents) (in|under|below|inside) {d}",
     "(find|search for) (all|every|the|each|any|all the|) {e} (files|file|documents) (within|somewhere in) {d}",
@@ -28,7 +26,6 @@ FIND_EXT_DO = (
 )
 FIND_EXT_SAY = (
     *others.FIND_EXT_SAY,
-    *voices.FIND_EXT_SAY,
     "(which|what) {e} (files|documents) (are there|exist|do we have) (in|under|below|anywhere in|somewhere under) {d}(|?)",
     "(which|what) {e} (files|documents) (can be found|lie) (in|under|below|anywhere in|somewhere under) {d}(|?)",
     "where are (the|all|my|our) {e} (files|documents) (in|under|below) {d}(|?)",
@@ -38,7 +35,6 @@ FIND_EXT_SAY = (
 )
 FIND_ALL_DO = (
     *others.FIND_ALL_DO,
-    *voices.FIND_ALL_DO,
     "(find|search for|locate) (all|every|all the|each|any|my|our|) {e} (files|file|documents)(| anywhere| everywhere)",
     "(find|search for|locate) (all|every|all the|each|any|my|our|) {e} (files|file|documents)( on all levels|)",
     "(show me|look for) (all|every|all the|each|any|my|our|) {e} (files|file|documents)(| anywhere| everywhere| on all levels|)",
@@ -55,7 +51,6 @@ FIND_ALL_DO = (
 )
 FIND_ALL_SAY = (
     *others.FIND_ALL_SAY,
-    *voices.FIND_ALL_SAY,
     "where (are|have i put|do we keep) (the|all|all the|our) {e} (files|documents)(|?)",
     "(are|do we have|is) there any {e} (files|file)(| somewhere| anywhere| at all|)(|?)",
     "(which|what) {e} (files|documents) (are there|exist|do we have|have we got)(|?)",
@@ -66,7 +61,6 @@ FIND_ALL_SAY = (
 )
 FIND_NAME_DO = (
     *others.FIND_NAME_DO,
-    *voices.FIND_NAME_DO,
     "(find|locate|search for|look for|seek|trace|dig up|discover) (the file|a file called|a file named) {n}",
     "(find|locate|search for|look for|seek|trace|dig up|discover) (something called|the document|) {n}",
     "(search|look|dig|seek) for {n}(| everywhere| in all folders| all over the place| wherever it is| on every level)",
@@ -80,7 +74,6 @@ FIND_NAME_DO = (
 )
 FIND_NAME_SAY = (
     *others.FIND_NAME_SAY,
-    *voices.FIND_NAME_SAY,
     "where (is|has|did|does) {n}(| end up| live| go| lie| hide)(|?)",
     "(which|what|in which|in what) (folder|directory) (holds|contains|has|lies) {n}(|?)",
     "where (did|have|could) i (leave|save|store|drop|stick|stow) {n}(|?)",
@@ -97,7 +90,6 @@ FIND_NAME_SAY = (
 )
 FIND_NAME_IN_DO = (
     *others.FIND_NAME_IN_DO,
-    *voices.FIND_NAME_IN_DO,
     "(find|locate|search for|look for|seek) {n} (in|under|below|somewhere in|inside|within) {d}",
     "(search|comb|sweep|go through) {d} for {n}",
     "(search|look|dig) (in|through|under) {d} for (a file called|a file named|) {n}",
@@ -105,14 +97,12 @@ FIND_NAME_IN_DO = (
 )
 FIND_NAME_IN_SAY = (
     *others.FIND_NAME_IN_SAY,
-    *voices.FIND_NAME_IN_SAY,
     "where in {d} (is|lies|sits|do i find) {n}(|?)",
     "is {n} (somewhere|anywhere|hidden) (in|under|below) {d}(|?)",
     "{n} (must|should) be somewhere (under|below|in) {d}, where(|?)",
 )
 FIND_WORD_DO = (
     *others.FIND_WORD_DO,
-    *voices.FIND_WORD_DO,
     "(find|search for|list|show) (all|every|any|the|) (files|file|documents|things) with {w} in the name",
     "(locate|look for|gather) (all|every|any|the|) (files|file|documents|things) with {w} in the name",
     "(find|search for|locate|list) (files|everything|documents|anything) (named like|whose name contains|whose name has) {w}",
@@ -125,7 +115,6 @@ FIND_WORD_DO = (
 )
 FIND_WORD_SAY = (
     *others.FIND_WORD_SAY,
-    *voices.FIND_WORD_SAY,
     "(which|what) (documents|names) (carry|include) {w} in their (names|filename)(|?)",
     "(is|are) there (something|anything) with {w} in its (filename|title)(|?)",
     "(the|its) name (has|contains|includes) {w}, (where is it|find it|i forgot the rest|that is all i know)(|?)",
@@ -135,12 +124,10 @@ FIND_WORD_SAY = (
     "(any|are there) documents (called|named) something with {w}(|?)",
 )
 STARTS_DO = (
-    *voices.STARTS_DO,
     "(find|list|search for|locate|show me) (all|every|) (files|file|documents|things) (starting|beginning) with {w}",
     "(find|show|search for|locate) (everything|anything|all files) whose name (starts|begins) with {w}",
 )
 STARTS_SAY = (
-    *voices.STARTS_SAY,
     "(which|what) (files|documents|names) (start|begin) with {w}(|?)",
     "its name (starts|begins) with {w}, (where is it|find it|i forgot the rest)",
 )

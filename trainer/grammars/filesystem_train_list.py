@@ -7,11 +7,9 @@ Slots: {d} a folder, {x} what is left out.
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars import filesystem_train_voices_look as voices
 
 LIST_DO = (
     *others.LIST_DO,
-    *voices.LIST_DO,
     "(list|show|show me|display|print|name|itemize|itemise|give me) (the files|all files|everything) in {d}",
     "(list|show|show me|display|print|name|itemize|itemise|give me) (files|all|the items|the entries) in {d}",
     "(list|index|itemize|inventory|catalog|catalogue) {d}",
@@ -33,7 +31,6 @@ LIST_DO = (
 )
 LIST_SAY = (
     *others.LIST_SAY,
-    *voices.LIST_SAY,
     "(what's|what is|whats|what lies) (in|inside) {d}(|?)",
     "(which|what) (files|documents|notes|items|things) (are|lie|sit|exist|can be found) (in|inside|there in) {d}(|?)",
     "(what|which) (folders|files and folders|subfolders|directories) (are|exist|lie) in {d}(|?)",
@@ -56,7 +53,6 @@ LIST_SAY = (
     "which things we have in {d}(|?)",
 )
 LIST_HERE = (
-    *voices.LIST_HERE,
     "ls",
     "ls -la",
     "dir",
@@ -70,7 +66,6 @@ LIST_HERE = (
 )
 SIZES_DO = (
     *others.SIZES_DO,
-    *voices.SIZES_DO,
     "(list|show|show me) (everything|files|all) in {d} (and|along with) (their|the) (sizes|weight|bytes)",
     "(list|show|show me) (the files|everything|files|all) in {d} (and|along with) (their|the) size in bytes",
     "(list|show|show me) (the files|everything|files|all) in {d} together with (their|the) (sizes|weight|bytes|size in bytes)",
@@ -94,7 +89,6 @@ SIZES_DO = (
 )
 SIZES_SAY = (
     *others.SIZES_SAY,
-    *voices.SIZES_SAY,
     "how (heavy|small) are the (things|items|documents|entries) in {d}(|?)",
     "(sizes|disk usage|space used|bytes) (in|of|for|by) {d}(|, please|?)",
     "(what|which) files are in {d}(|,) and how (big|large|heavy) are they(|?)",
@@ -111,7 +105,6 @@ SIZES_SAY = (
 )
 BIGGEST_DO = (
     *others.BIGGEST_DO,
-    *voices.BIGGEST_DO,
     "(list|show|display|print|sort|order) {d} (sorted by size|ordered by size|by size)",
     "(list|show|display|print|sort|order|arrange) {d} (by file size|by weight|from large to small)",
     "(show|list|give me|print) the files in {d}(|,) (biggest|largest|heaviest|bulkiest) first",
@@ -125,7 +118,6 @@ BIGGEST_DO = (
 )
 BIGGEST_SAY = (
     *others.BIGGEST_SAY,
-    *voices.BIGGEST_SAY,
     "(what's|which is|what are) the (biggest|largest|smallest|bulkiest) (item|document|thing|files) in {d}(|?)",
     "(biggest|largest|heaviest|smallest) (files|items|file) in {d}(| first|?|, please)",
     "which (file|item|document) in {d} (takes|uses|needs|eats) (the largest|the biggest|most space)(|?)",
@@ -138,7 +130,6 @@ BIGGEST_SAY = (
 )
 TREE_DO = (
     *others.TREE_DO,
-    *voices.TREE_DO,
     "(print|display|draw|render) (the|a) (tree|directory tree|full tree) (of|for) {d}",
     "(show|show me|print|display|give me|draw|render) (the|a) (file tree|hierarchy|folder tree|nested view) (of|for) {d}",
     "tree {d}",
@@ -168,7 +159,6 @@ TREE_DO = (
 )
 TREE_SAY = (
     *others.TREE_SAY,
-    *voices.TREE_SAY,
     "(what is|what's) the (directory|file|nested|overall) (structure|hierarchy|layout|organization) of {d}(|?)",
     "how is {d} (organized|structured|laid out|nested|arranged|built up|organised|put together)(|?)",
     "i( need| want|'d like| have) to see the (whole|entire|full|nested) (hierarchy|structure|tree|layout) of {d}",
@@ -209,7 +199,6 @@ WITHOUT = (
 )
 ALLOWED_DO = (
     *others.ALLOWED_DO,
-    *voices.ALLOWED_DO,
     "(show|list|tell me|name|display|give me) (the|all|all the|) (allowed|accessible|permitted) (directories|folders)",
     "(show|list|tell me|name|display|give me) (the|all|all the|) (allowed|accessible|permitted) (paths|locations|places)",
     "(show|list|tell me|name|display|give me) (the|all|all the|) (reachable|authorized|authorised) (directories|folders)",
@@ -234,7 +223,6 @@ ALLOWED_DO = (
 )
 ALLOWED_SAY = (
     *others.ALLOWED_SAY,
-    *voices.ALLOWED_SAY,
     "(which|what) (directories|folders|paths|places|roots) (can|may|could|are) you (access|read|use|see|reach)(|?)",
     "(which|what) (directories|folders|paths) (can|may|could|are) you (allowed to use|able to open|enter)(|?)",
     "(which|what) (locations|places|roots) (can|could|are) you (allowed to use|able to open|enter)(|?)",

@@ -7,11 +7,9 @@ Slots: {p} a path, {ps} several, {n} a number of lines.
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars import filesystem_train_voices_look as voices
 
 READ_DO = (
     *others.READ_DO,
-    *voices.READ_DO,
     "(show|show me|read|open|print|cat|display|view|type|output|present|quote|echo|unveil|relay) {p}",
     "(show|display|print|output|present) the (contents|content|text|body|wording|full text) of {p}",
     "(give|get|hand|paste|send|pass) me (the (contents|content|text|body|words) of|what stands in|) {p}",
@@ -38,7 +36,6 @@ READ_DO = (
 )
 READ_SAY = (
     *others.READ_SAY,
-    *voices.READ_SAY,
     "(what's|what is|whats|what stands|what was) (in|inside|written in|put in|stored in) {p}(|?)",
     "what does {p} (contain|say|hold|state|mention|tell us|look like inside|read like)(|?)",
     "what did (i|we|she|he|they|anna|the team) (put|type|leave) in {p}(|?)",
@@ -82,7 +79,6 @@ READ_SAY = (
 )
 HEAD_DO = (
     *others.HEAD_DO,
-    *voices.HEAD_DO,
     "(show|print|read|give) (me|) the (first|top|opening|initial|starting) {n} (lines|rows|entries) of {p}",
     "(display|send|paste|output) (me|) the (first|top|opening|initial|starting) {n} (lines|rows|entries) of {p}",
     "(show|read|print|give me) (only|just) the (first|top|opening|initial) {n} (lines|rows|entries) (of|from|in) {p}",
@@ -100,7 +96,6 @@ HEAD_DO = (
 )
 HEAD_SAY = (
     *others.HEAD_SAY,
-    *voices.HEAD_SAY,
     "(first|top|opening|initial) {n} (lines|rows|entries) (of|in|from) {p}(|, please|?)",
     "what (are|do|is in) the (first|top|opening|initial) {n} (lines|rows) (in|of|from|say in) {p}(|?)",
     "i (need|want|only need|just want|only care about) the (first|top|opening|initial) {n} (lines|rows) of {p}",
@@ -115,7 +110,6 @@ HEAD_SAY = (
 )
 TAIL_DO = (
     *others.TAIL_DO,
-    *voices.TAIL_DO,
     "(show|print|read|give) (me|) the (last|final|closing|bottom|ending) {n} (lines|rows|entries) of {p}",
     "(display|send|paste|output) (me|) the (last|final|closing|bottom|ending) {n} (lines|rows|entries) of {p}",
     "(show|read|print|give me) (only|just) the (last|final|bottom|closing) {n} (lines|rows|entries) (of|from|in) {p}",
@@ -130,7 +124,6 @@ TAIL_DO = (
 )
 TAIL_SAY = (
     *others.TAIL_SAY,
-    *voices.TAIL_SAY,
     "(last|final|bottom|closing) {n} (lines|rows|entries) (of|in|from) {p}(|, please|?)",
     "what (are|do|is in) the (last|final|bottom|closing) {n} (lines|rows) (in|of|from|say in) {p}(|?)",
     "i (need|want|only need|just want|only care about) the (last|final|bottom) {n} (lines|rows) of {p}",
@@ -143,7 +136,6 @@ TAIL_SAY = (
     "the {n} (newest|latest|most recent) (entries|lines) in {p}(|, please|?)",
 )
 READ_FILE = (
-    *voices.READ_FILE,
     "(use|call|run|try|invoke|take) read_file (on|with|for) {p}",
     "read_file {p}",
     "with (the|) read_file (tool|), open {p}",
@@ -153,7 +145,6 @@ READ_FILE = (
 )
 MEDIA_DO = (
     *others.MEDIA_DO,
-    *voices.MEDIA_DO,
     "(show|open|display|view|load|render|show me) (the (picture|image|photo|graphic|sound|clip|drawing|snapshot)|) {p}",
     "(look at|view|inspect|study|describe) (the|this) (image|picture|photo|photograph|drawing|snapshot|graphic) {p}",
     "(play back|listen to|load|hear) (the (sound|song|clip|recording|audio|tune)|) {p}",
@@ -178,7 +169,6 @@ MEDIA_DO = (
 )
 MEDIA_SAY = (
     *others.MEDIA_SAY,
-    *voices.MEDIA_SAY,
     "what (is|can you see|do you see|is shown) (in|on) (the|this|) (picture|image|photo|drawing|) {p}(|?)",
     "what does {p} sound like(|?)",
     "who (is|appears) (in|on) (the picture|the photo|) {p}(|?)",
@@ -207,7 +197,6 @@ MEDIA_SAY = (
 )
 SEVERAL_DO = (
     *others.SEVERAL_DO,
-    *voices.SEVERAL_DO,
     "(read|open|show|show me|print|display|view|cat|output|type|present) {ps}",
     "(compare|diff|reconcile|cross-check|juxtapose) {ps}",
     "(give|show|send|hand) me the (contents|content|text|texts|bodies) of {ps}",
@@ -237,7 +226,6 @@ SEVERAL_DO = (
 )
 SEVERAL_SAY = (
     *others.SEVERAL_SAY,
-    *voices.SEVERAL_SAY,
     "(what's|what is|what stands) in {ps}(|?)",
     "what do {ps} (say|contain|tell us|hold|mention)(|?)",
     "i( need| want|'d like| have) to (see|read|compare) (both|all of these|these files|these|)(:|) {ps}",
@@ -265,7 +253,6 @@ SEVERAL_SAY = (
 )
 INFO_DO = (
     *others.INFO_DO,
-    *voices.INFO_DO,
     "(show|show me|get|give me|print|display) (the|) (info|information|metadata|details) (of|for|about|on) {p}",
     "(show|show me|get|give me|print|display) (the|) (file info|properties|attributes|particulars) (of|for|about|on) {p}",
     "stat {p}",
@@ -288,7 +275,6 @@ INFO_DO = (
 )
 INFO_SAY = (
     *others.INFO_SAY,
-    *voices.INFO_SAY,
     "when (was|did) {p} (last|) (modified|changed|created|edited|updated|opened|change)(|?)",
     "(what are|which are|what's with) the (permissions|rights|attributes|access rights|dates|timestamps) (of|on|for) {p}(|?)",
     "is {p} a (file|folder) or a (directory|file)(|?)",
@@ -313,7 +299,6 @@ INFO_SAY = (
 )
 INFO_SIZE_DO = (
     *others.INFO_SIZE_DO,
-    *voices.INFO_SIZE_DO,
     "wc -c {p}",
     "ls -lh {p}",
     "(tell|show) me how (big|heavy) {p} is",
@@ -324,7 +309,6 @@ INFO_SIZE_DO = (
 )
 INFO_SIZE_SAY = (
     *others.INFO_SIZE_SAY,
-    *voices.INFO_SIZE_SAY,
     "(how (big|small|long in bytes) is|what is the size of|what's the size of) {p}(|?)",
     "how many (bytes|kb|megabytes|mb) (is|does|has) {p}(| have| take| need| use)(|?)",
     "is {p} (larger than a megabyte|bigger than 1 kb|too big to mail)(|?)",
