@@ -13,8 +13,9 @@ from pathlib import Path
 MOUNT = Path("/sys/fs/cgroup")
 VANISH_TRIES, VANISH_INTERVAL_S = 200, 0.01
 
-# It becomes the command that follows, inside the group (0 is whoever writes); whatever the command starts is inside, too.
-_ENTER = 'echo 0 > "$0" && exec "$@"'
+# It becomes the command that follows, inside the group (0 is whoever writes); whatever the command starts is inside, too. Shells
+# add these to the environment.
+_ENTER = 'unset PWD OLDPWD SHLVL; echo 0 > "$0" && exec "$@"'
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import aiohttp
 import httpx
+from aiohttp.http_exceptions import ContentEncodingError
 from yarl import URL
 
 # Idle connections are let go before a server does it (vLLM after 5 s), so that no request meets a closing one.
@@ -49,7 +50,7 @@ class Reply(Protocol):
 
 
 class Transport(Protocol):
-    """Sends requests, and raises httpx.TransportErrors. `path` and `headers` are ours: nothing in them is escaped."""
+    """Sends requests, and raises what httpx would. `path` and `headers` are ours: nothing in them is escaped."""
 
     async def send(self, method: str, path: str, headers: Mapping[str, str], content: bytes) -> Reply:
         """The reply, of which only the head is there."""
@@ -148,5 +149,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (aiohttp.ClientError, ValueError) as error:
+        if isinstance(error.__cause__, ContentEncodingError):
+            raise httpx.DecodingError(error.__cause__.message) from error
         kind = next(ours for theirs, ours in _ERRORS if isinstance(error, theirs))
         raise kind(str(error) or type(error).__name__) from error
