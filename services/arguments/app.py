@@ -10,7 +10,6 @@ from services.arguments.settings import ArgumentsSettings
 from services.shared.chassis.http import install_edge, serve
 from services.shared.chassis.settings import load
 from services.shared.clients.served import ServedEngines
-from services.shared.contracts.errors import AgentFluxError
 
 
 def create_app(settings: ArgumentsSettings) -> FastAPI:
@@ -28,9 +27,4 @@ def create_app(settings: ArgumentsSettings) -> FastAPI:
 
 def main() -> None:
     """Entry point of `python -m services.arguments`."""
-    settings = load(ArgumentsSettings)
-    try:
-        app = create_app(settings)
-    except AgentFluxError as error:
-        raise SystemExit(f"arguments: {error.message}") from None
-    serve(app, settings, service="arguments")
+    serve(create_app, load(ArgumentsSettings), service="arguments")

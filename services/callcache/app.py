@@ -37,5 +37,4 @@ def create_app(settings: CallCacheSettings, *, store: CallStore | None = None) -
 
 def main() -> None:
     """Entry point of `python -m services.callcache`."""
-    settings = load(CallCacheSettings)
-    serve(create_app(settings), settings, service="callcache")
+    serve(create_app, load(CallCacheSettings), service="callcache")

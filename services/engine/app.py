@@ -90,7 +90,7 @@ def main() -> None:
     settings = load(EngineSettings)
     if reason := obstacle(settings) or _taken(settings):
         raise SystemExit(f"engine: {reason}")
-    serve(create_app(settings), settings, service="engine")
+    serve(create_app, settings, service="engine")
 
 
 def _taken(settings: EngineSettings) -> str | None:

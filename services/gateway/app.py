@@ -288,5 +288,4 @@ def _decision_log(settings: GatewaySettings, catalogue: Catalogue, metrics: Gate
 
 def main() -> None:
     """Entry point of `python -m services.gateway`."""
-    settings = load(GatewaySettings)
-    serve(create_app(settings), settings, service="gateway")
+    serve(create_app, load(GatewaySettings), service="gateway")

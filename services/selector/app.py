@@ -73,9 +73,4 @@ def _shadow(settings: SelectorSettings, served: ServedEngines, metrics: Selectio
 
 def main() -> None:
     """Entry point of `python -m services.selector`."""
-    settings = load(SelectorSettings)
-    try:
-        app = create_app(settings)
-    except AgentFluxError as error:
-        raise SystemExit(f"selector: {error.message}") from None
-    serve(app, settings, service="selector")
+    serve(create_app, load(SelectorSettings), service="selector")

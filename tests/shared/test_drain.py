@@ -24,19 +24,22 @@ from fastapi.responses import StreamingResponse
 from services.shared.chassis.http import install_edge, serve
 from services.shared.chassis.settings import ServiceSettings
 
+def create_app(settings):
+    app = FastAPI()
+    install_edge(app, settings)
+
+    @app.get("/counts/{to}")
+    async def counts(to: int):
+        async def numbers():
+            for number in range(to):
+                yield f"{number}\\n"
+                await asyncio.sleep(0.05)
+        return StreamingResponse(numbers())
+
+    return app
+
 settings = ServiceSettings(port=int(sys.argv[1]), drain_timeout_s=float(sys.argv[2]))
-app = FastAPI()
-install_edge(app, settings)
-
-@app.get("/counts/{to}")
-async def counts(to: int):
-    async def numbers():
-        for number in range(to):
-            yield f"{number}\\n"
-            await asyncio.sleep(0.05)
-    return StreamingResponse(numbers())
-
-serve(app, settings, service="counter")
+serve(create_app, settings, service="counter")
 """
 
 

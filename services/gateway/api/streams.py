@@ -60,15 +60,20 @@ class EventStream(Response):
         self._turn = turn
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        unsent: list[bytes] = []
+
+        async def flush() -> None:
+            if unsent:
+                piece = b"".join(unsent)
+                unsent.clear()
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+        # What arrived together leaves together: under load, writing is what costs most.
+        self._turn.pausing = flush
         async with self._turn, aclosing(self._frames) as frames:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            unsent: list[bytes] = []
             async for frame in frames:
                 unsent.append(frame)
-                # What arrived together leaves together: under load, writing is what costs most.
-                if not self._turn.has_more:
-                    await send({"type": "http.response.body", "body": b"".join(unsent), "more_body": True})
-                    unsent.clear()
             # Its headers went out when only its beginning was known.
             unsent.append(f": server-timing {self._turn.record.timing.header()}\n\n".encode())
             await send({"type": "http.response.body", "body": b"".join(unsent), "more_body": False})

@@ -112,6 +112,8 @@ class Turn:
         self._last_event = self._loop.time()
         self._ticker: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        # Awaited whenever there is nothing more to read now, or at all.
+        self.pausing: Callable[[], Awaitable[None]] | None = None
 
     async def whole(self, take: Callable[[Event], object]) -> None:
         """Runs the turn to its end and gives its events to `take`. Whoever is cancelled here cancels the turn.
@@ -144,17 +146,19 @@ class Turn:
     async def events_or_silence(self) -> AsyncIterator[Event | None]:
         """The events as they happen, and None for every silence of `keepalive_s`."""
         while True:
-            item = self._peeked.pop() if self._peeked else await self._events.get()
+            if self._peeked:
+                item = self._peeked.pop()
+            else:
+                if self.pausing is not None and self._events.empty():
+                    await self.pausing()
+                item = await self._events.get()
             if isinstance(item, AgentFluxError):
                 raise item
             if item is _Mark.END:
+                if self.pausing is not None:
+                    await self.pausing()
                 return
             yield None if isinstance(item, _Mark) else item
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is something to read without waiting for it."""
-        return not self._events.empty()
 
     async def aclose(self) -> None:
         """Cancels what still runs, and waits until it is gone."""

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -43,6 +43,8 @@ from services.shared.contracts.errors import (
 )
 
 log = structlog.get_logger()
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
 
 Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None when the dependency is well, else one sentence that says what is wrong."""
@@ -339,8 +341,15 @@ class _Exchange:
             await anyio.lowlevel.checkpoint()
 
 
-def serve(app: FastAPI, settings: ServiceSettings, *, service: str) -> None:
-    """Runs one service until SIGTERM, then lets requests in flight finish for `drain_timeout_s`."""
+def serve(create_app: Callable[[Settings], FastAPI], settings: Settings, *, service: str) -> None:
+    """Runs one service until SIGTERM, then lets requests in flight finish for `drain_timeout_s`.
+
+    Where it cannot be made, the process ends with the sentence of that error.
+    """
+    try:
+        app = create_app(settings)
+    except AgentFluxError as error:
+        raise SystemExit(f"{service}: {error.message}") from None
     configure_logging(service, settings.log_level)
     configure_tracing(service, settings.otlp_endpoint)
     collect_seldom()
