@@ -1,6 +1,7 @@
 """From a toolset to published adapters: queries, trajectories, dataset, training, evaluation, gate. Resumes where it stopped.
 
 python -m trainer --toolset filesystem --profile small --store .run/adapters
+python -m trainer --toolset mine --conversations mine.jsonl --epochs 6 --store .run/adapters
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from services.shared.clients.adapters import AdapterStore
 from services.shared.contracts.errors import AgentFluxError
 from trainer.metrics import TrainMetrics, recorded
 from trainer.pipeline import Plan, run
-from trainer.profiles import PROFILES
+from trainer.profiles import PROFILES, Profile
 from trainer.progress import progress
 from trainer.publish import GateRefused
 from trainer.queries import pinned_tools
@@ -49,26 +50,41 @@ def make_plan(args: argparse.Namespace) -> Plan:
     profile = PROFILES[args.profile]
     if args.episodes:
         profile = replace(profile, episodes=args.episodes)
+    if args.epochs:
+        profile = replace(profile, epochs=args.epochs)
+    tools = pinned_tools(args.toolset, args.toolsets_dir)
+    if args.conversations and not tools:
+        file = args.toolsets_dir / args.toolset / "tools.json"
+        raise LookupError(f"there is no {file}: a list of OpenAI tools, with which the conversations are learned")
     if not (args.model / "tokenizer.json").exists():
         raise LookupError(f"there is no base model in {args.model}; `make up` prepares the embedded one, --model names another")
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     # The generation prompt of ChatML: what every decision comes right after.
     activation = tokenizer.encode("<|im_start|>assistant", add_special_tokens=False).ids if args.alora else None
-    told_apart = repr((profile, args.seed, args.alora, args.joint, args.teacher, args.model.name)).encode()
-    work = args.work / args.toolset / f"{args.profile}-{hashlib.sha256(told_apart).hexdigest()[:8]}"
     return Plan(
         toolset=args.toolset,
-        tools=pinned_tools(args.toolset, args.toolsets_dir),
+        tools=tools,
         toolsets_dir=args.toolsets_dir,
         model_dir=args.model,
-        work=work,
+        work=work_of(args, profile),
         profile=profile,
         seed=args.seed,
         activation=activation,
         joint=args.joint,
         teacher=args.teacher,
+        conversations=args.conversations,
         evaluated=args.evaluated,
     )
+
+
+def work_of(args: argparse.Namespace, profile: Profile) -> Path:
+    """The folder of this training: the same for the same command on the same conversations, which goes on where it stopped."""
+    told_apart = repr((profile, args.seed, args.alora, args.joint, args.teacher, args.model.name)).encode()
+    for path in (args.toolsets_dir / args.toolset / "tools.json", *args.conversations) if args.conversations else ():
+        with path.open("rb") as file:
+            told_apart += hashlib.file_digest(file, "sha256").digest()
+    folder: Path = args.work / args.toolset / f"{args.profile}-{hashlib.sha256(told_apart).hexdigest()[:8]}"
+    return folder
 
 
 def main() -> int:
@@ -82,9 +98,18 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="where rows, checkpoints and reports are kept")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=0, help="how many conversations to write; 0 is what the profile says")
+    parser.add_argument("--epochs", type=int, default=0, help="how often each row is seen; 0 is what the profile says")
     parser.add_argument("--evaluated", type=int, default=150, help="how many held-out conversations to evaluate on")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--teacher", action="store_true", help="let a larger model write the training conversations")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--teacher", action="store_true", help="let a larger model write the training conversations")
+    source.add_argument(
+        "--conversations",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="learn from finished ones, JSONL of {messages, tools}; nothing is executed, and one in ten is held out",
+    )
     parser.add_argument("--alora", action="store_true", help="train activated LoRA, which acts from the generation prompt on")
     parser.add_argument("--joint", action="store_true", help="train one adapter for everything")
     parser.add_argument("--force", action="store_true", help="publish even what is not better; the card says so")
@@ -101,7 +126,10 @@ def main() -> int:
             start_http_server(port, addr=host, registry=metrics.registry)
         with progress() as bar, recorded(AdapterStore(args.store), plan.toolset):
             told = run(plan, args.store, metrics.watched(bar), metrics, force=args.force)
-    except (GateRefused, TrainingFailed, TeacherDown, AgentFluxError, LookupError, RuntimeError, OSError) as error:
+    except GateRefused as error:
+        print(f"trainer: GateRefused: {error}\nThe report is {plan.work / 'report.html'}.", file=sys.stderr)
+        return 1
+    except (TrainingFailed, TeacherDown, AgentFluxError, LookupError, RuntimeError, OSError) as error:
         print(f"trainer: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(f"{told}The report is {plan.work / 'report.html'}.")

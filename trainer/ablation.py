@@ -1,6 +1,6 @@
 """What the design of the adapters is worth: each variant on the same decisions, in as many steps, on the same held-out rows.
 
-    python -m trainer.ablation --rows 400 --seeds 0,1,2 --variants decoupled,joint,conventional --out build/train/ablation
+    python -m trainer.ablation --work build/train/filesystem/small-… --rows 600 --seeds 0,1,2 --out build/train/ablation
 
 decoupled      a selector adapter, and one for all arguments; only what each decides is learned. What the trainer makes.
 joint          one adapter learns the rows of both.
@@ -8,7 +8,8 @@ conventional   one adapter learns whole calls, as fine-tuning for tool calls usu
 whole_turn     as decoupled, but all of the turn up to the decision is learned, not the name or the arguments alone.
 alora          as decoupled, with activated LoRA.
 
-A single adapter has twice the rank, and so as many parameters as two. Every trained and evaluated seed of a variant is kept.
+A single adapter has twice the rank, and so as many parameters as two. Every trained and evaluated seed of a variant is kept, and
+a training that was killed goes on from its last checkpoint: the same command again does what is missing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import torch
 
 from services.shared.contracts.prompts import answer_label
 from services.shared.contracts.tools import Tool, sha256_of
+from trainer.dataset import heldout_of
 from trainer.episodes import read_rows, write_rows
 from trainer.evaluate import Prompts, select_all, write_all
 from trainer.figures import Outcome, figures, read_outcomes
@@ -64,15 +66,17 @@ class Task:
 
 
 def run(study: Study, variants: Sequence[str], seeds: Sequence[int]) -> str:
-    """Trains and evaluates what is not there yet; the table in Markdown, which is also written to `study.out`."""
+    """Trains and evaluates what is not there yet; the table in Markdown, also written to `study.out` after each variant."""
     found: dict[str, list[list[Outcome]]] = {}
+    steps: dict[str, int] = {}
+    text = ""
     for variant in dict.fromkeys((REFERENCE, *variants)):
         for seed in seeds:
             found.setdefault(variant, []).append(outcomes(study, variant, seed))
             print(f"ablation: {variant}, seed {seed}, is done", file=sys.stderr)
-    steps = {variant: sum(_steps(task, 0) for task in tasks(study, variant, 0)) for variant in found}
-    text = _table(found, steps, answer_label(study.prompts.tools))
-    (study.out / TABLE).write_text(text)
+        steps[variant] = sum(_steps(task, 0) for task in tasks(study, variant, 0))
+        text = _table(found, steps, answer_label(study.prompts.tools))
+        (study.out / TABLE).write_text(text)
     return text
 
 
@@ -176,7 +180,7 @@ def some(path: Path, tools: Sequence[Tool], count: int) -> list[Decision]:
     found: list[Decision] = []
     for row in rows:
         if len(found) < count:
-            found += decisions(row.id, row.kind, row.messages, tools, row.failed)
+            found += decisions(row.id, row.kind, row.messages, tools, row.failed, row.accepted)
     return found
 
 
@@ -187,8 +191,9 @@ def main() -> None:
     parser.add_argument("--toolsets-dir", type=Path, default=Path("deploy/toolsets"))
     parser.add_argument("--profile", choices=sorted(PROFILES), default="small")
     parser.add_argument("--model", type=Path, default=Path(".run/models/smollm2-135m-instruct"), help="the base model's folder")
-    parser.add_argument("--work", type=Path, help="where train.jsonl and the held-out trajectories are; build/train/<toolset>")
+    parser.add_argument("--work", type=Path, required=True, help="a training's folder, such as build/train/filesystem/small-…")
     parser.add_argument("--rows", type=int, default=400, help="how many decisions to learn from")
+    parser.add_argument("--epochs", type=int, default=0, help="how often each row is seen; 0 is what the profile says")
     parser.add_argument("--evaluated", type=int, default=150, help="how many held-out decisions to evaluate on")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--variants", default=",".join(VARIANTS))
@@ -200,15 +205,15 @@ def main() -> None:
         parser.error(f"there is no variant {', '.join(sorted(unknown))}; there are {', '.join(VARIANTS)}")
     torch.set_num_threads(args.threads)
     tools = [Tool(**entry["function"]) for entry in json.loads((args.toolsets_dir / args.toolset / "tools.json").read_text())]
-    work = args.work or Path("build/train") / args.toolset
-    prompts = Prompts.load(args.model, tools, PROFILES[args.profile].prompt_profile)
+    profile = PROFILES[args.profile]
+    prompts = Prompts.load(args.model, tools, profile.prompt_profile)
     study = Study(
         base=load_base(args.model, "cuda" if torch.cuda.is_available() else "cpu"),
         prompts=prompts,
         activation=prompts.tokenizer.encode("<|im_start|>assistant", add_special_tokens=False).ids,
-        learned=some(work / "train.jsonl", tools, args.rows),
-        heldout=some(work / "heldout_trajectories.jsonl", tools, args.evaluated),
-        profile=PROFILES[args.profile],
+        learned=some(args.work / "train.jsonl", tools, args.rows),
+        heldout=some(heldout_of(args.work), tools, args.evaluated),
+        profile=replace(profile, epochs=args.epochs or profile.epochs),
         out=args.out,
     )
     print(run(study, variants, [int(seed) for seed in args.seeds.split(",")]), end="")

@@ -1,36 +1,39 @@
 """A toolset of 27 functions from people's own requests: the live part of the Berkeley Function Calling Leaderboard (Apache-2.0).
 
-    pip install --no-deps bfcl-eval==2026.3.23
-    python -m trainer.bfcl --out build/train/bfcl
+    uv pip install --no-deps --target build/bfcl-eval --requirement trainer/bfcl.txt
+    python -m trainer.bfcl --package build/bfcl-eval --out build/toolsets/bfcl
+    python -m trainer --toolset bfcl --toolsets-dir build/toolsets --conversations build/toolsets/bfcl/conversations.jsonl …
 
-Writes tools.json, train.jsonl, valid.jsonl and test.jsonl (70/10/20 by the SHA-256 of the question). There is no server behind
-these functions: the result of each call is a placeholder. All other categories are for evaluation, and are refused.
+Writes tools.json and conversations.jsonl. There is no server behind these functions: the result of each call is a placeholder.
+Requests that no function serves are answered in text. All other categories are for evaluation, and refused.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from services.shared.contracts.schemas import compiled_schema
 from services.shared.contracts.tools import JsonObject, Tool
 from trainer.episodes import write_rows
-from trainer.similarity import normal
 from trainer.trajectories import Trajectory
 
 VERSION = "2026.3.23"
 CATEGORIES = ("live_simple", "live_multiple")
+# Requests beside which stand functions that do not help; the other functions of the toolset were not looked at.
+UNSERVED = "live_irrelevance"
 SOURCE = "bfcl"
 # A function that fewer people asked for cannot be learned and tested.
 LEAST = 10
 _TYPES = {"dict": "object", "float": "number", "tuple": "array"}
+# Shorter words say nothing about what a function is for.
+_WORD = 4
 
 
 @dataclass(frozen=True)
@@ -45,22 +48,25 @@ class Row:
     @property
     def name(self) -> str:
         """The function's name, as OpenAI allows it."""
-        return str(self.function["name"]).replace(".", "_")
+        return plain_name(self.function)
 
 
-def installed_data() -> Path:
-    """Where the installed package keeps its data.
+def plain_name(function: JsonObject) -> str:
+    """A function's name, as OpenAI allows it."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", str(function["name"]))
+
+
+def data_of(package: Path) -> Path:
+    """Where the package that was installed into the folder `package` keeps its data.
 
     Raises:
-        RuntimeError: it is not installed, or in another version.
+        RuntimeError: it is not there, or in another version.
     """
-    try:
-        package = metadata.distribution("bfcl-eval")
-    except metadata.PackageNotFoundError as error:
-        raise RuntimeError(f"install the data first: pip install --no-deps bfcl-eval=={VERSION}") from error
-    if package.version != VERSION:
-        raise RuntimeError(f"bfcl-eval is installed as {package.version}; these rows are those of {VERSION}")
-    return Path(str(package.locate_file("bfcl_eval/data")))
+    found = [one.version for one in metadata.distributions(name="bfcl-eval", path=[str(package)])]
+    if found != [VERSION]:
+        there = f"bfcl-eval {found[0]}" if found else "no bfcl-eval"
+        raise RuntimeError(f"{package} has {there}; uv pip install --no-deps --target {package} bfcl-eval=={VERSION}")
+    return package / "bfcl_eval" / "data"
 
 
 def read(data: Path, categories: Sequence[str] = CATEGORIES) -> list[Row]:
@@ -153,53 +159,68 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list) else value
 
 
-def trajectory(row: Row, tools: Sequence[Tool]) -> Trajectory | None:
-    """The question, its call, and nothing to say about the result; None when the call does not satisfy its schema."""
+def trajectory(row: Row, tools: Sequence[Tool]) -> Trajectory:
+    """The question, its call, and nothing to say about the result."""
     tool = next(tool for tool in tools if tool.name == row.name)
-    arguments = gold(row.arguments, tool.parameters.get("required", ()))
-    if not compiled_schema(tool).is_valid(arguments):
-        return None
-    function = {"name": tool.name, "arguments": json.dumps(arguments, ensure_ascii=False)}
+    arguments = json.dumps(gold(row.arguments, tool.parameters.get("required", ())), ensure_ascii=False)
+    call = {"id": "call_1", "type": "function", "function": {"name": tool.name, "arguments": arguments}}
     messages = [
         *row.messages,
-        {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": function}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "name": tool.name, "content": "ok"},
         {"role": "assistant", "content": "Done."},
     ]
-    return Trajectory(id=row.id, source=SOURCE, kind=tool.name, messages=messages, tools=[tool.openai() for tool in tools])
+    return _conversation(row.id, tool.name, messages, tools, {"call_1": row.arguments})
 
 
-def part_of(row: Trajectory) -> str:
-    """Which part a row belongs to, for good: whoever asks the same gets the same."""
-    asked = " / ".join(normal(str(message["content"])) for message in row.messages if message["role"] == "user")
-    share = int(hashlib.sha256(asked.encode()).hexdigest()[:8], 16) / 2**32
-    return "train" if share < 0.7 else "valid" if share < 0.8 else "test"
+def unserved(data: Path, tools: Sequence[Tool]) -> Iterator[Trajectory]:
+    """Requests beside which a function of the toolset was offered in vain, answered in text.
+
+    Nobody said whether the rest of the toolset would serve them, so those that share a word with a function that was not offered
+    are left out, as are those in other alphabets, which cannot be compared; and conversations whose answers nobody judged.
+    """
+    words = {tool.name: _words(json.dumps(tool.openai())) for tool in tools}
+    for question in _lines(data / f"BFCL_v4_{UNSERVED}.json"):
+        messages, offered = question["question"][0], {plain_name(function) for function in question["function"]}
+        if not offered & words.keys() or any(message["role"] == "assistant" for message in messages):
+            continue
+        text = " ".join(message["content"] for message in messages)
+        if text.strip() and text.isascii() and not any(_words(text) & words[name] for name in words.keys() - offered):
+            answer = {"role": "assistant", "content": "None of these functions does that."}
+            yield _conversation(question["id"], "outside", [*messages, answer], tools, {})
+
+
+def _words(text: str) -> set[str]:
+    return {word for word in re.findall(r"[^\W_]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower()) if len(word) >= _WORD}
+
+
+def _conversation(
+    row_id: str, kind: str, messages: list[JsonObject], tools: Sequence[Tool], accepted: dict[str, dict[str, list[Any]]]
+) -> Trajectory:
+    shown = [tool.openai() for tool in tools]
+    return Trajectory(id=row_id, source=SOURCE, kind=kind, accepted=accepted, messages=messages, tools=shown)
 
 
 def write(data: Path, out: Path) -> JsonObject:
-    """Writes tools.json and the three parts; gives the counts."""
+    """Writes tools.json and conversations.jsonl; gives the counts."""
     rows = read(data)
     tools = tools_of(rows)
-    parts: dict[str, list[Trajectory]] = {"train": [], "valid": [], "test": []}
-    invalid = 0
-    for row in rows:
-        made = trajectory(row, tools)
-        if made is None:
-            invalid += 1
-        else:
-            parts[part_of(made)].append(made)
-    for part, members in parts.items():
-        write_rows(out / f"{part}.jsonl", members)
+    calls, answers = [trajectory(row, tools) for row in rows], list(unserved(data, tools))
+    write_rows(out / "conversations.jsonl", [*calls, *answers])
     (out / "tools.json").write_text(json.dumps([tool.openai() for tool in tools], indent=2, ensure_ascii=False) + "\n")
-    return {"tools": len(tools), "rows": len(rows), "invalid": invalid, **{part: len(members) for part, members in parts.items()}}
+    return {"tools": len(tools), "calls": len(calls), "answers": len(answers)}
 
 
 def main() -> None:
     """Runs this step alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--package", type=Path, required=True, help="the folder into which bfcl-eval was installed")
+    parser.add_argument("--out", type=Path, required=True, help="the toolset's folder")
     args = parser.parse_args()
-    print(json.dumps(write(installed_data(), args.out)))
+    try:
+        print(json.dumps(write(data_of(args.package), args.out)))
+    except RuntimeError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

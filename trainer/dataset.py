@@ -23,6 +23,7 @@ from trainer.gates import calls_of, first_flaw
 from trainer.similarity import clusters, normal
 from trainer.trajectories import Trajectory
 
+HELDOUT_TRAJECTORIES = "heldout_trajectories.jsonl"
 PARTS = ("train", "valid", "test")
 SHARES = (0.8, 0.1, 0.1)
 REPORT = "dataset.json"
@@ -32,7 +33,7 @@ RARE = 20
 
 
 class Drop(BaseModel):
-    """A trajectory that was left out: which rule, and the SHA-256 of the row."""
+    """A row that was left out: which rule, and the SHA-256 of the row."""
 
     id: str
     kind: str
@@ -62,14 +63,23 @@ class Dataset:
         }
 
 
-def build(rows: Iterable[Trajectory], heldout: Sequence[Trajectory], *, seed: int) -> Dataset:
-    """Gates, deduplication, split. `heldout` rows are only looked at: whatever resembles one may not teach."""
-    kept, drops = [], []
+def build(rows: Iterable[Trajectory | Drop], heldout: Sequence[Trajectory], *, seed: int) -> Dataset:
+    """Gates, deduplication, split. `heldout` rows are only looked at: whatever resembles one may not teach.
+
+    A row that was left out before it came here is only counted.
+    """
+    kept: list[Trajectory] = []
+    drops: list[Drop] = []
     seen: dict[str, str] = {}
     for row in rows:
+        if isinstance(row, Drop):
+            drops.append(row)
+            continue
         flaw = first_flaw(row)
-        if flaw is None and (twin := seen.setdefault(_key(row), row.id)) != row.id:
-            flaw = "duplicate", f"asks and does the same as {twin}"
+        if flaw is None and (key := _key(row)) in seen:
+            flaw = "duplicate", f"asks and does the same as {seen[key]}"
+        elif flaw is None:
+            seen[key] = row.id
         drops += [_drop(row, *flaw)] if flaw else []
         kept += [] if flaw else [row]
     found = clusters([asked(row) for row in (*heldout, *kept)])
@@ -99,6 +109,9 @@ def _split(rows: Sequence[tuple[int, Trajectory]], seed: int) -> dict[str, list[
             part = max(PARTS, key=lambda part: SHARES[PARTS.index(part)] * total - taken[part])
             taken[part] += len(group)
             parts[part] += group
+    for part in PARTS[1:]:
+        # So that whoever evaluates on the first so many has all kinds among them.
+        random.Random(seed).shuffle(parts[part])
     return parts
 
 
@@ -116,9 +129,14 @@ def _drop(row: Trajectory, rule: str, reason: str) -> Drop:
     return Drop(id=row.id, kind=row.kind, rule=rule, reason=reason, row_sha256=row_sha256)
 
 
-def write_dataset(trajectories: Path, heldout: Path, out: Path, *, seed: int) -> dict[str, object]:
-    """Reads both files, writes the parts, and gives the report."""
-    rows = read_rows(trajectories, Trajectory)
+def heldout_of(work: Path) -> Path:
+    """The conversations to evaluate on: those of another grammar, or the test part where finished conversations were given."""
+    other = work / HELDOUT_TRAJECTORIES
+    return other if other.exists() else work / "test.jsonl"
+
+
+def write_dataset(rows: Iterable[Trajectory | Drop], heldout: Path, out: Path, *, seed: int) -> dict[str, object]:
+    """Writes the parts, and gives the report. `heldout` need not exist."""
     dataset = build(rows, list(read_rows(heldout, Trajectory)) if heldout.exists() else [], seed=seed)
     for part, part_rows in dataset.parts.items():
         write_rows(out / f"{part}.jsonl", part_rows)
@@ -136,7 +154,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    print(json.dumps(write_dataset(args.trajectories, args.heldout, args.out, seed=args.seed), indent=2))
+    rows = read_rows(args.trajectories, Trajectory)
+    print(json.dumps(write_dataset(rows, args.heldout, args.out, seed=args.seed), indent=2))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 A selection is the vote of services/selector, read from the same branches of names. Arguments are greedy and free of any
 grammar, so that what is served, which a grammar holds to the schema, can only be better. What is decided counts when it is the
-gold one: the same label, the same JSON value. A decision that cannot be put to the model counts as wrong.
+gold one: the same label, the same JSON value or another that people accept. A decision that cannot be put to the model counts as
+wrong.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.prompts import PromptRenderer, answer_label
 from services.shared.contracts.schemas import compiled_schema
 from services.shared.contracts.tools import JsonObject, Tool
+from trainer.accepted import is_accepted
 from trainer.figures import Outcome, outcome_of
 from trainer.losses import causal_of, head_cache
 from trainer.reading import Reader, shared_part
@@ -131,12 +133,18 @@ def write_all(
 
 
 def judged(text: str, decision: Decision, tool: Tool) -> tuple[bool, bool]:
-    """Whether arguments satisfy the schema, and whether they are the gold ones as JSON values (1 is 1.0, but not true)."""
+    """Whether arguments satisfy the schema, and whether they are the gold ones as JSON values (1 is 1.0, but not true).
+
+    Where people accept several values, any of them is gold, as long as the schema is satisfied.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return False, False
-    return compiled_schema(tool).is_valid(value), _canonical(value) == _canonical(decision.arguments)
+    valid = compiled_schema(tool).is_valid(value)
+    if decision.accepted is not None:
+        return valid, valid and isinstance(value, dict) and is_accepted(value, decision.accepted)
+    return valid, _canonical(value) == _canonical(decision.arguments)
 
 
 def _canonical(value: object) -> str:

@@ -98,11 +98,11 @@ def succeeded(row: Trajectory) -> str | None:
 
 
 def grounded(row: Trajectory) -> str | None:
-    """What a call says was said before: by the user, or by a result."""
+    """What a call says was said before: by the user, or by a result. What people accept needs no such proof."""
     said = ""
     for message in row.messages:
         for call in message.get("tool_calls") or []:
-            if call["id"] in row.failed:
+            if call["id"] in row.failed or call["id"] in row.accepted:
                 continue
             for leaf in _leaves(json.loads(call["function"]["arguments"])):
                 if not _is_said(leaf, said):

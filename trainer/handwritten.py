@@ -88,7 +88,8 @@ def main() -> int:
     parser.add_argument("--toolsets-dir", type=Path, default=Path("deploy/toolsets"))
     parser.add_argument("--work", type=Path, default=Path("build/train"))
     args = parser.parse_args()
-    fields = {"profile": "small", "seed": 0, "episodes": 0, "evaluated": 0, "alora": False, "joint": False, "teacher": False}
+    numbers = dict.fromkeys(("seed", "episodes", "epochs", "evaluated"), 0)
+    fields = {"profile": "small", **numbers, "alora": False, "joint": False, "teacher": False, "conversations": []}
     try:
         plan = make_plan(argparse.Namespace(**vars(args), **fields))
         plan = replace(plan, work=args.work / args.toolset / args.requests)

@@ -11,15 +11,17 @@ A decision is described in trainer/decisions.py. Nobody's traffic is read unless
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from services.shared.contracts.redaction import Redactor
-from services.shared.contracts.tools import JsonObject, sha256_of
+from services.shared.contracts.tools import JsonObject, Tool, sha256_of
+from trainer.dataset import Drop
 from trainer.decisions import Imported, Judgement, Record, conversations, judged
 from trainer.episodes import write_rows
 from trainer.trajectories import Trajectory
@@ -35,9 +37,29 @@ def imported(path: Path) -> Iterator[Trajectory | str]:
     """Each row of AgentFlux as a trajectory, or a sentence that says why it cannot be read."""
     for where, line in _lines(path):
         try:
-            yield _trajectory(json.loads(line), "agentflux")
+            yield _read_row(line)
         except _UNREADABLE as error:
             yield f"{where}: {type(error).__name__}: {error}"
+
+
+def finished(paths: Iterable[Path], tools: Sequence[Tool]) -> Iterator[Trajectory | Drop]:
+    """The conversations of these files, to be learned with `tools`; a row that cannot be read is a drop that says where it is.
+
+    A row is {messages, tools}, as AgentFlux and OpenAI's clients have it, or a whole Trajectory.
+    """
+    shown = [tool.openai() for tool in tools]
+    for where, line in (found for path in paths for found in _lines(path)):
+        try:
+            # What serves are the tools of the toolset, whatever a conversation was had with.
+            yield _read_row(line).model_copy(update={"tools": shown})
+        except _UNREADABLE as error:
+            reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            yield Drop(id=where, kind="", rule="unreadable", reason=reason, row_sha256=hashlib.sha256(line).hexdigest())
+
+
+def _read_row(line: bytes) -> Trajectory:
+    row = json.loads(line)
+    return Trajectory.model_validate(row) if "source" in row else _trajectory(row, "agentflux")
 
 
 def imported_decisions(path: Path, toolset: str | None = None) -> Imported:
@@ -71,8 +93,9 @@ def _read(path: Path, name: str, shape: type[Row], result: Imported) -> Iterator
                 result.problems.append(f"{where}: {type(error).__name__}")
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    with path.open(encoding="utf-8") as file:
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    # As bytes, so that what is no text concerns one line and not the whole file.
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield f"{path}:{number}", line

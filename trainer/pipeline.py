@@ -14,10 +14,11 @@ import torch
 
 from services.shared.contracts.prompts import answer_label
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
-from trainer.dataset import REPORT, write_dataset
+from trainer.dataset import HELDOUT_TRAJECTORIES, REPORT, heldout_of, write_dataset
 from trainer.episodes import read_rows, write_rows
 from trainer.evaluate import Prompts, select_all, write_all
 from trainer.figures import Outcome, figures, read_outcomes
+from trainer.importing import finished
 from trainer.metrics import TrainMetrics
 from trainer.profiles import Profile
 from trainer.progress import Bar, Tick
@@ -31,14 +32,13 @@ from trainer.timings import timed
 from trainer.training import Job, load_base, train, wearing
 from trainer.trajectories import TRAJECTORIES, Trajectory, write_trajectories
 
-HELDOUT_TRAJECTORIES = "heldout_trajectories.jsonl"
-
 
 @dataclass(frozen=True)
 class Plan:
     """What to train from, with what, and where the work is kept. `teacher`: a larger model brings the training conversations.
 
-    `evaluated` is the number of held-out conversations. `activation` are the tokens from which activated LoRA acts.
+    `conversations` are files of finished ones, in the place of all that would be written and executed. `evaluated` is the number
+    of held-out conversations. `activation` are the tokens from which activated LoRA acts.
     """
 
     toolset: str
@@ -51,6 +51,7 @@ class Plan:
     activation: Sequence[int] | None = None
     joint: bool = False
     teacher: bool = False
+    conversations: Sequence[Path] = ()
     evaluated: int = 150
 
     @property
@@ -82,6 +83,17 @@ def run(plan: Plan, store: Path, bar: Bar, metrics: TrainMetrics, *, force: bool
 def prepare(plan: Plan, bar: Bar) -> None:
     """Steps 1 to 3, up to train.jsonl."""
     work = plan.work
+    if not plan.conversations:
+        _have_conversations(plan, bar)
+    if not (work / REPORT).exists():
+        with timed(work, "dataset"), bar("dataset"):
+            rows = finished(plan.conversations, plan.tools) if plan.conversations else read_rows(work / TRAJECTORIES, Trajectory)
+            write_dataset(rows, work / HELDOUT_TRAJECTORIES, work, seed=plan.seed)
+
+
+def _have_conversations(plan: Plan, bar: Bar) -> None:
+    """Steps 1 and 2: queries, and what comes of them on the real server."""
+    work = plan.work
     if not (work / HELDOUT).exists():
         with timed(work, "queries"), bar("queries"):
             counts = {"count": 0 if plan.teacher else plan.profile.episodes, "heldout": plan.profile.heldout}
@@ -95,9 +107,6 @@ def prepare(plan: Plan, bar: Bar) -> None:
         with timed(work, "trajectories"), bar("trajectories") as tick:
             sources = {work / source: work / target for source, target in files.items()}
             asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, sources, tick))
-    if not (work / REPORT).exists():
-        with timed(work, "dataset"), bar("dataset"):
-            write_dataset(work / TRAJECTORIES, work / HELDOUT_TRAJECTORIES, work, seed=plan.seed)
 
 
 def jobs(plan: Plan) -> list[Job]:
@@ -132,7 +141,7 @@ def _rows(plan: Plan, rows: Sequence[TrainRow]) -> list[TrainRow]:
 def decisions_of(path: Path, tools: Sequence[Tool], count: int | None = None) -> list[Decision]:
     """Every decision of the first `count` trajectories of a file."""
     rows = list(read_rows(path, Trajectory))[:count]
-    return [found for row in rows for found in decisions(row.id, row.kind, row.messages, tools, row.failed)]
+    return [found for row in rows for found in decisions(row.id, row.kind, row.messages, tools, row.failed, row.accepted)]
 
 
 def train_all(plan: Plan, base: Any, bar: Bar, metrics: TrainMetrics) -> list[Trained]:
@@ -154,7 +163,7 @@ def train_all(plan: Plan, base: Any, bar: Bar, metrics: TrainMetrics) -> list[Tr
 
 def evaluate(plan: Plan, base: Any, trained: Sequence[Trained], origin: Origin, store: Path, bar: Bar) -> JsonObject:
     """Step 5: the base model, the adapters that serve now, and the new ones, on the same held-out decisions."""
-    found = decisions_of(plan.work / HELDOUT_TRAJECTORIES, plan.tools, plan.evaluated)
+    found = decisions_of(heldout_of(plan.work), plan.tools, plan.evaluated)
     before = outcomes_on(plan, base, [], None, found, "base", bar)
     after = outcomes_on(plan, base, trained, plan.activation, found, "new", bar)
     known = serving(origin, store)

@@ -44,9 +44,16 @@ def grammar(toolset: str, part: str, tools: Sequence[Tool] = ()) -> Grammar:
 
 
 def pinned_tools(toolset: str, toolsets_dir: Path) -> list[Tool]:
-    """The tools that `toolset` is pinned to; none when it has no tools.json."""
+    """The tools that `toolset` is pinned to; none when it has no tools.json.
+
+    Raises:
+        LookupError: the file is something else.
+    """
     path = toolsets_dir / toolset / "tools.json"
-    return [Tool(**entry["function"]) for entry in json.loads(path.read_text())] if path.exists() else []
+    try:
+        return [Tool(**entry["function"]) for entry in json.loads(path.read_text())] if path.exists() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise LookupError(f"{path} is not a list of OpenAI tools: {type(error).__name__}: {error}") from error
 
 
 def write_queries(toolset: str, out: Path, *, count: int, heldout: int, seed: int, tools: Sequence[Tool] = ()) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from tokenizers import Tokenizer
@@ -18,6 +19,7 @@ from services.shared.contracts.adapters import PromptProfile
 from services.shared.contracts.messages import normalised
 from services.shared.contracts.prompts import PromptRenderer, answer_label
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
+from trainer.accepted import Accepted
 
 RowRole = Literal["selection", "arguments"]
 
@@ -26,7 +28,7 @@ RowRole = Literal["selection", "arguments"]
 class Decision:
     """One thing that the assistant decided: after `messages`, `label` came next, with `arguments` when it is a tool.
 
-    `turn` counts the decisions of its trajectory from 0.
+    `turn` counts the decisions of its trajectory from 0. `accepted`: what people take for right, None where only `arguments` are.
     """
 
     trajectory: str
@@ -35,6 +37,7 @@ class Decision:
     messages: list[JsonObject]
     label: str
     arguments: JsonObject | None
+    accepted: Accepted | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,12 @@ class TrainRow:
 
 
 def decisions(
-    trajectory: str, kind: str, messages: Sequence[JsonObject], tools: Sequence[Tool], failed: Sequence[str]
+    trajectory: str,
+    kind: str,
+    messages: Sequence[JsonObject],
+    tools: Sequence[Tool],
+    failed: Sequence[str],
+    accepted: Mapping[str, Accepted] = MappingProxyType({}),
 ) -> list[Decision]:
     """Every decision of a conversation that is worth imitating; a call that failed is only history to the next ones.
 
@@ -67,7 +75,8 @@ def decisions(
             continue
         else:
             label, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])
-        found.append(Decision(trajectory, kind, len(found), conversation[:index], label, arguments))
+        right = accepted.get(call["id"]) if call else None
+        found.append(Decision(trajectory, kind, len(found), conversation[:index], label, arguments, right))
     return found
 
 

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,7 +43,10 @@ _CLOCK = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} \d{2} \d{4} \d{2}:\d{2}:\d{2}"
 
 
 class Trajectory(BaseModel):
-    """A conversation that took place. `failed` are the ids of the calls whose tool reported an error."""
+    """A conversation that took place. `failed` are the ids of the calls whose tool reported an error.
+
+    Where people said which arguments they accept, `accepted` has them by the call's id; see trainer/accepted.py.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -51,6 +55,7 @@ class Trajectory(BaseModel):
     kind: str
     names_tool: bool = False
     failed: list[str] = Field(default_factory=list)
+    accepted: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)
     messages: list[JsonObject]
     tools: list[JsonObject]
 

@@ -65,7 +65,11 @@ def test_all_variants_run_once_and_stand_in_the_table(study: Study) -> None:
     def files() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in study.out.glob("*/*") if path.is_file()}
 
+    # What a study that was stopped has done, table included, is what the next one begins with.
+    assert "\n| joint |" in run(study, ["joint"], [0])
+    begun = files()
     text = run(study, VARIANTS, [0, 1])
+    assert files().items() > begun.items()
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
     assert rows == list(VARIANTS)
     assert text.startswith("24 held-out decisions, 2 seeds")

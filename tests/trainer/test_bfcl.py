@@ -1,16 +1,17 @@
-"""Rows in the leaderboard's format: types, accepted values, the split, and what must never be trained on."""
+"""Rows in the leaderboard's format: types, accepted values, what is answered in text, and what must never be trained on."""
 
 from __future__ import annotations
 
 import json
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.shared.contracts.tools import JsonObject, Tool
-from trainer.bfcl import VERSION, Row, gold, installed_data, part_of, read, tools_of, trajectory, write
+from trainer.accepted import is_accepted
+from trainer.bfcl import VERSION, Row, data_of, gold, plain_name, read, tools_of, trajectory, unserved, write
+from trainer.dataset import build
 from trainer.episodes import read_rows
 from trainer.gates import first_flaw
 from trainer.trajectories import Trajectory
@@ -49,27 +50,55 @@ def test_rare_functions_are_left_out(tmp_path: Path) -> None:
     assert read(data(tmp_path, count=6)) == []
 
 
-def test_every_row_is_one_call_of_one_part(tmp_path: Path) -> None:
-    data(tmp_path / "data", "live_multiple", count=200, question=[[{"role": "user", "content": "The same, order item3"}]])
-    report = write(data(tmp_path / "data", count=300), tmp_path / "out")
-    parts = {part: list(read_rows(tmp_path / "out" / f"{part}.jsonl", Trajectory)) for part in ("train", "valid", "test")}
-    assert {part: len(rows) for part, rows in parts.items()} == {part: report[part] for part in parts}
-    assert sum(len(rows) for rows in parts.values()) == 500
-    singles = {part: [row for row in rows if row.id.startswith("live_simple")] for part, rows in parts.items()}
-    assert 180 < len(singles["train"]) < 240
-    assert 15 < len(singles["valid"]) < 50
-    # Two hundred times the same question: all of them in one part.
-    assert sorted(len(rows) - len(singles[part]) for part, rows in parts.items()) == [0, 0, 200]
-    row = singles["train"][0]
-    assert (row.source, row.kind, first_flaw(row)) == ("bfcl", "shop_order", None)
+def ask(root: Path, *questions: tuple[list[str], list[str]]) -> Path:
+    """Requests, each by the roles and texts of its messages and the functions that were offered."""
+    rows = []
+    for number, (messages, offered) in enumerate(questions):
+        said = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(messages)]
+        rows.append({"id": f"i{number}", "question": [said], "function": [function(name) for name in offered]})
+    (root / "BFCL_v4_live_irrelevance.json").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return root
 
 
-def test_capitals_and_spaces_do_not_make_another_question() -> None:
-    def asking(text: str) -> Trajectory:
-        return Trajectory(id="x", source="bfcl", kind="k", messages=[{"role": "user", "content": text}], tools=[])
+def test_every_row_is_a_call_that_the_gates_let_through(tmp_path: Path) -> None:
+    data(tmp_path / "data", "live_multiple", count=5)
+    root = ask(data(tmp_path / "data"), (["Sing for me"], ["shop.order"]))
+    assert write(root, tmp_path / "toolset") == {"tools": 1, "calls": 17, "answers": 1}
+    rows = list(read_rows(tmp_path / "toolset" / "conversations.jsonl", Trajectory))
+    assert [(row.source, row.kind, first_flaw(row)) for row in rows] == [
+        *[("bfcl", "shop_order", None)] * 17,
+        ("bfcl", "outside", None),
+    ]
+    [tool] = json.loads((tmp_path / "toolset" / "tools.json").read_text())
+    assert tool["function"]["name"] == "shop_order"
 
-    for i in range(20):
-        assert part_of(asking(f"Order item{i}!")) == part_of(asking(f" order  ITEM{i}"))
+
+def test_what_people_accept_was_not_made_up_though_nobody_said_it(tmp_path: Path) -> None:
+    [tool] = tools_of([row := Row("1", [{"role": "user", "content": "Something sweet!"}], function(), {"item": ["a cake"]})])
+    made = trajectory(row, [tool])
+    assert first_flaw(made) is None
+    assert first_flaw(made.model_copy(update={"accepted": {}})) == ("groundedness", "shop_order: 'a cake' comes from nowhere")
+
+
+def test_requests_are_answered_in_text_where_the_tools_were_offered_in_vain(tmp_path: Path) -> None:
+    tools = [Tool(name="shop_order"), Tool(name="weather_today", description="Tells the temperature.")]
+    root = ask(
+        tmp_path,
+        (["Sing for me"], ["shop.order"]),
+        (["Sing for us"], ["sing"]),
+        (["What temperature will it be?"], ["shop.order"]),
+        (["What temperature will it be?"], ["shop.order", "weather.today"]),
+        (["Sing", "No.", "Please!"], ["shop.order"]),
+        (["唱歌"], ["shop.order"]),
+        ([" "], ["shop.order"]),
+    )
+    found = list(unserved(root, tools))
+    assert [row.id for row in found] == ["i0", "i3"]
+    assert [first_flaw(row) for row in found] == [None, None]
+
+
+def test_names_are_what_openai_allows() -> None:
+    assert plain_name({"name": "uber.eat order/v2"}) == "uber_eat_order_v2"
 
 
 def test_the_tool_allows_what_any_of_its_variants_does() -> None:
@@ -107,19 +136,31 @@ def test_the_first_accepted_value_is_the_call(arguments: dict[str, list[Any]], c
     assert gold(arguments, ["item"]) == call
 
 
-def test_a_call_that_does_not_fit_its_schema_is_no_row() -> None:
-    tool = Tool(name="shop_order", parameters={"type": "object", "properties": {"item": {"type": "string"}}})
-    assert trajectory(Row("1", [], function(), {"item": [5]}), [tool]) is None
+def test_the_call_is_among_those_that_are_accepted() -> None:
+    accepted = {"item": [["a", "b"]], "note": ["", "x"], "box": [{"deep": ["", 1], "wide": [["x"]]}]}
+    assert is_accepted(gold(accepted, ["item"]), accepted)
 
 
-def installed() -> bool:
-    try:
-        return metadata.version("bfcl-eval") == VERSION
-    except metadata.PackageNotFoundError:
-        return False
+def test_a_call_that_does_not_fit_its_schema_is_dropped(tmp_path: Path) -> None:
+    [tool] = tools_of([row := Row("1", [{"role": "user", "content": "5"}], function(), {"item": [5]})])
+    assert [drop.rule for drop in build([trajectory(row, [tool])], [], seed=0).drops] == ["schema"]
 
 
-@pytest.mark.skipif(not installed(), reason=f"needs the data: pip install --no-deps bfcl-eval=={VERSION}")
+@pytest.mark.parametrize("version", [None, "2025.1.1"])
+def test_data_that_is_not_there_is_named_with_how_to_get_it(tmp_path: Path, version: str | None) -> None:
+    if version:
+        (tmp_path / f"bfcl_eval-{version}.dist-info").mkdir()
+        (tmp_path / f"bfcl_eval-{version}.dist-info" / "METADATA").write_text(f"Name: bfcl-eval\nVersion: {version}\n")
+    with pytest.raises(RuntimeError, match=f"{version or 'no bfcl-eval'}; uv pip install .* bfcl-eval=={VERSION}"):
+        data_of(tmp_path)
+
+
+PACKAGE = Path("build/bfcl-eval")
+
+
+@pytest.mark.skipif(not PACKAGE.exists(), reason="needs the data, which `make train-bfcl` installs")
 def test_the_real_rows(tmp_path: Path) -> None:
-    report = write(installed_data(), tmp_path)
-    assert report == {"tools": 27, "rows": 777, "invalid": 6, "train": 558, "valid": 72, "test": 141}
+    assert write(data_of(PACKAGE), tmp_path) == {"tools": 27, "calls": 777, "answers": 90}
+    dataset = build(read_rows(tmp_path / "conversations.jsonl", Trajectory), [], seed=0)
+    assert {part: len(rows) for part, rows in dataset.parts.items()} == {"train": 680, "valid": 89, "test": 81}
+    assert dataset.report()["dropped"] == {"schema": 6, "duplicate": 11}

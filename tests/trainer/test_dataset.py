@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.trainer.rows_of import call, conversation, read, result, turn
-from trainer.dataset import build, write_dataset
+from trainer.dataset import Drop, build, write_dataset
 from trainer.episodes import read_rows, write_rows
 from trainer.trajectories import Trajectory
 
@@ -21,6 +21,16 @@ def test_a_question_asked_twice_with_the_same_calls_is_kept_once() -> None:
     dataset = build([read(id="a"), read(id="b", asked="show me  A.TXT".replace("A.TXT", "a.txt"))], [], seed=0)
     assert sum(map(len, dataset.parts.values())) == 1
     assert [drop.rule for drop in dataset.drops] == ["duplicate"]
+
+
+def test_the_same_row_twice_is_kept_once() -> None:
+    dataset = build([read(id="a"), read(id="a")], [], seed=0)
+    assert [drop.rule for drop in dataset.drops] == ["duplicate"]
+
+
+def test_the_first_of_the_test_part_are_of_every_kind() -> None:
+    dataset = build([*rows(100, "read"), *(one.model_copy(update={"kind": "tell"}) for one in rows(200)[100:])], [], seed=0)
+    assert {row.kind for row in dataset.parts["test"][:10]} == {"read", "tell"}
 
 
 def test_near_duplicates_never_stand_in_two_parts() -> None:
@@ -58,15 +68,16 @@ def test_arguments_of_unlike_types_stay_as_they_are(tmp_path: Path) -> None:
         conversation(turn(call("tag", labels=[{"n": 7}])), result("x"), asked="label everything with a 7", id="o"),
     ]
     write_rows(tmp_path / "t.jsonl", mixed)
-    report = write_dataset(tmp_path / "t.jsonl", tmp_path / "none.jsonl", tmp_path, seed=0)
+    report = write_dataset(read_rows(tmp_path / "t.jsonl", Trajectory), tmp_path / "none.jsonl", tmp_path, seed=0)
     kept = {row.id: row for part in ("train", "valid", "test") for row in read_rows(tmp_path / f"{part}.jsonl", Trajectory)}
     assert {key: row.messages for key, row in kept.items()} == {row.id: row.messages for row in mixed}
     assert report["dropped"] == {}
 
 
 def test_the_report_counts_drops_by_rule_and_names_rare_tools(tmp_path: Path) -> None:
-    write_rows(tmp_path / "t.jsonl", [*rows(30), read("nowhere.txt", id="bad"), read("elsewhere.txt", id="worse")])
-    report = write_dataset(tmp_path / "t.jsonl", tmp_path / "none.jsonl", tmp_path, seed=0)
-    assert report["dropped"] == {"groundedness": 2}
+    unread = Drop(id="mine.jsonl:7", kind="", rule="unreadable", reason="JSONDecodeError", row_sha256="0")
+    found = [*rows(30), unread, read("nowhere.txt", id="bad"), read("elsewhere.txt", id="worse")]
+    report = write_dataset(found, tmp_path / "none.jsonl", tmp_path, seed=0)
+    assert report["dropped"] == {"groundedness": 2, "unreadable": 1}
     assert report["rare_tools"] == ["roots", "tag"]
     assert "nowhere.txt" in (tmp_path / "drops.jsonl").read_text()

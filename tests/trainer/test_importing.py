@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.trainer.rows_of import TOOLS
+from tests.trainer.rows_of import read as good_row
+from trainer.dataset import Drop
 from trainer.gates import first_flaw
-from trainer.importing import imported
+from trainer.importing import finished, imported
 from trainer.trajectories import Trajectory
 
 
@@ -71,3 +73,27 @@ def test_defects_stop_one_row_and_not_the_import(tmp_path: Path) -> None:
     flaws = [first_flaw(row) for row in rows if isinstance(row, Trajectory)]
     assert [flaw and flaw[0] for flaw in flaws] == ["tool", "arguments", None]
     assert ":1: JSONDecodeError" in str(rows[0])
+
+
+def test_finished_conversations_of_several_files_and_shapes(tmp_path: Path) -> None:
+    """Rows as clients have them and whole trajectories; what cannot be read is left out by name, and the rest goes on."""
+    whole = good_row("b.txt", id="mine").model_copy(
+        update={"source": "people", "accepted": {"call_1": {"path": ["b.txt", "B.txt"]}}}
+    )
+    (tmp_path / "one.jsonl").write_text(json.dumps(theirs({"path": "a.txt"})) + "\n\n" + whole.model_dump_json())
+    (tmp_path / "two.jsonl").write_bytes(b'{"messages": []\n\xff\xfe{}\n5\n{"messages": [{"role": "user"}]}\n{"source": "x"}\n')
+    rows = list(finished([tmp_path / "one.jsonl", tmp_path / "two.jsonl"], TOOLS[:1]))
+    read_rows = [row for row in rows if isinstance(row, Trajectory)]
+    assert [first_flaw(row) for row in read_rows] == [None, None]
+    assert read_rows[1] == whole.model_copy(update={"tools": [TOOLS[0].openai()]})
+    drops = [row for row in rows if isinstance(row, Drop)]
+    assert [drop.id for drop in drops] == [f"{tmp_path / 'two.jsonl'}:{line}" for line in (1, 2, 3, 4, 5)]
+    assert {drop.rule for drop in drops} == {"unreadable"}
+
+
+def test_the_tools_are_those_of_the_toolset(tmp_path: Path) -> None:
+    """A conversation that was had with more tools than are trained cannot teach those that are not there."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps(theirs({"path": "a.txt"})))
+    [row] = finished([tmp_path / "rows.jsonl"], TOOLS[1:])
+    assert isinstance(row, Trajectory)
+    assert first_flaw(row) == ("tool", "there is no tool 'read_file'")

@@ -22,9 +22,10 @@ from tests.observability.promql import metrics_of
 from tests.trainer.rows_of import TOOLS, call, conversation, result, turn
 from tests.trainer.tiny_world import PROFILE, make_world, talks
 from trainer.__main__ import address
+from trainer.dataset import HELDOUT_TRAJECTORIES
 from trainer.episodes import write_rows
 from trainer.metrics import MOST_ADAPTERS, TrainMetrics, recorded
-from trainer.pipeline import HELDOUT_TRAJECTORIES, Plan, run
+from trainer.pipeline import Plan, run
 from trainer.progress import Tick
 from trainer.publish import GateRefused
 from trainer.queries import HELDOUT
