@@ -81,6 +81,10 @@ class GatewayMetrics:
             "First calls after the user spoke that change the arguments of a call before, by registered toolset.",
             ["toolset"],
         )
+        self.not_shown = counter(
+            "agentflux_media_not_shown_total",
+            "Images, sounds and files in results of tools of which the model read a line only, in every turn that had them.",
+        )
 
     def _add_callers(self, counter: partial[Counter]) -> None:
         self.caller_requests = counter(

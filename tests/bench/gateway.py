@@ -6,6 +6,7 @@ are installed into build/bench/peers on the first run, and a peer that cannot be
 and writes build/bench/gateway.json.
 
     make bench-gateway ARGS="--rounds 3 --soak 600"
+    make bench-gateway ARGS="--only streams"
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import psutil
 
 from deploy.local.plan import REPOSITORY
 from deploy.local.progress import Progress
+from tests.bench.instant import SPREAD
 
 PEERS = REPOSITORY / "build" / "bench" / "peers"
 # 1.82.7, 1.82.8 and 1.107.0 of litellm were compromised: the version is exact.
@@ -39,7 +41,13 @@ FIRST_PORT = 18600
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 ASK: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "Is it raining in Paris?"}]}
 TOOL = {"type": "function", "function": {"name": "get_weather", "description": "Weather of a city", "parameters": WEATHER}}
-BODIES = {"plain": ASK, "tools": {**ASK, "tools": [TOOL]}, "stream": {**ASK, "stream": True}}
+BODIES = {
+    "plain": ASK,
+    "tools": {**ASK, "tools": [TOOL]},
+    "stream": {**ASK, "stream": True},
+    "spread": {**ASK, "messages": [{"role": "user", "content": SPREAD}], "stream": True},
+}
+PARTS = ("latency", "throughput", "streams", "memory", "overload")
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--soak", type=float, default=60.0, help="seconds of steady load while memory is watched")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--only", choices=PARTS, help="one part; what the file has of others stays")
     args = parser.parse_args()
     progress = Progress()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -114,15 +123,24 @@ def main() -> None:
         process, url = bench.gateway(behind)
         direct = Target("stand-in, direct", behind)
         ours = [Target("gateway, pass-through", url), Target("gateway, two stages", url, "tools", hops=2)]
-        peers = [] if args.no_peers else list(_peers(bench, behind))
-        latency(bench, [direct, *ours, *peers], args.rounds)
-        throughput(bench, [direct, *ours, *peers], args.rounds)
-        streams(bench, [Target("stand-in, direct", behind, "stream"), Target("gateway", url, "stream")], args.rounds)
-        memory(bench, process, ours, args.soak)
-        overload(bench)
+        parts = [args.only] if args.only else PARTS
+        compared = [direct, *ours]
+        if not args.no_peers and {"latency", "throughput"} & set(parts):
+            compared += _peers(bench, behind)
+        if "latency" in parts:
+            latency(bench, compared, args.rounds)
+        if "throughput" in parts:
+            throughput(bench, compared, args.rounds)
+        if "streams" in parts:
+            streams(bench, behind, url, args.rounds)
+        if "memory" in parts:
+            memory(bench, process, ours, args.soak)
+        if "overload" in parts:
+            overload(bench)
     target = REPOSITORY / "build" / "bench" / "gateway.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(bench.results, indent=2) + "\n")
+    before = json.loads(target.read_text()) if args.only and target.exists() else {}
+    target.write_text(json.dumps({**before, **bench.results}, indent=2) + "\n")
 
 
 def latency(bench: Bench, targets: list[Target], rounds: int) -> None:
@@ -166,20 +184,42 @@ def throughput(bench: Bench, targets: list[Target], rounds: int) -> None:
     bench.results["throughput"] = rows
 
 
-def streams(bench: Bench, targets: list[Target], rounds: int) -> None:
-    """256 streams at once, 64 words each, 20 ms apart: frames that arrive, and the gaps between them."""
-    rows = []
-    for target in [each for _ in range(min(3, rounds)) for each in targets]:
-        reply = bench.load(target, 256, 256)
-        gaps = sorted(reply["gaps"])
-        # The words, the opening and the finish; the stand-in's usage chunk was not asked for of the gateway.
-        whole = sum(count for frames, count in reply["frames"].items() if int(frames) >= 66)
-        row = {"target": target.name, "whole": whole, "gap_p50_ms": _at(gaps, 0.5) * 1e3, "gap_p99_ms": _at(gaps, 0.99) * 1e3}
-        rows.append(row)
-        bench.progress.show(
-            f"256 streams {target.name:18} whole {whole}  gap p50 {row['gap_p50_ms']:.1f} ms  p99 {row['gap_p99_ms']:.1f} ms"
-        )
+def streams(bench: Bench, behind: str, gateway: str, rounds: int) -> None:
+    """256 streams at once, 64 words each, 20 ms apart: frames that arrive, gaps between words, how long words are on their way.
+
+    In step: all words of a beat are sent at once, as an engine does that serves all; the last of them waits until the others are
+    forwarded. Spread: every stream has its own beat.
+    """
+    rows: list[dict[str, Any]] = []
+    for mode, body in (("in step", "stream"), ("spread", "spread")):
+        targets = [Target("stand-in, direct", behind, body), Target("gateway", gateway, body)]
+        found = [{target.name: _streamed(bench, target, mode) for target in targets} for _ in range(max(3, rounds))]
+        for of_round in found:
+            rows += of_round.values()
+        through, directly = ([each[target.name] for each in found] for target in reversed(targets))
+        added = {
+            f"added_{name}": statistics.median(a[name] - b[name] for a, b in zip(through, directly, strict=True))
+            for name in ("gap_p99_ms", "delay_p50_ms", "delay_p99_ms")
+        }
+        bench.results.setdefault("streams_added", {})[mode] = added
+        told = "  ".join(f"{name.removesuffix('_ms').replace('_', ' ')} {ms:.2f} ms" for name, ms in added.items())
+        bench.progress.show(f"256 streams {mode:8} {told}")
     bench.results["streams"] = rows
+
+
+def _streamed(bench: Bench, target: Target, mode: str) -> dict[str, Any]:
+    reply = bench.load(target, 256, 256)
+    # The words, the opening and the finish; the stand-in's usage chunk was not asked for of the gateway.
+    whole = sum(count for frames, count in reply["frames"].items() if int(frames) >= 66)
+    gaps, delays = sorted(reply["gaps"]), sorted(reply["delays"])
+    row = {"target": target.name, "mode": mode, "whole": whole}
+    for name, values in (("gap", gaps), ("delay", delays)):
+        row |= {f"{name}_p50_ms": _at(values, 0.5) * 1e3, f"{name}_p99_ms": _at(values, 0.99) * 1e3}
+    bench.progress.show(
+        f"256 streams {mode:8} {target.name:18} whole {whole}  gap p50 {row['gap_p50_ms']:.1f}  p99 {row['gap_p99_ms']:.1f} ms  "
+        f"delay p50 {row['delay_p50_ms']:.2f}  p99 {row['delay_p99_ms']:.2f} ms"
+    )
+    return row
 
 
 def memory(bench: Bench, process: psutil.Process, targets: list[Target], soak_s: float) -> None:

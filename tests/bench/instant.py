@@ -1,18 +1,28 @@
 """An engine, a selector and an argument service that answer at once: `python -m tests.bench.instant PORT DELAY_MS`.
 
-HTTP/1.1 by hand on asyncio, so that the stand-in costs as little as Python can. Streamed answers are 64 words, 20 ms apart.
+HTTP/1.1 by hand on asyncio, so that the stand-in costs as little as Python can. Streamed answers are 64 words, 20 ms apart; each
+is the time at which it was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import json
 import sys
+import time
 from typing import cast
 
 import uvloop
 
 WORDS, WORD_S = 64, 0.02
+# Before the first word and after the last: what streams cost that begin and end is not measured with the words of the others.
+PAUSE_S = 1.0
+# Streams speak in step, as those of one engine do, unless a request's body holds this: then each has its own beat.
+SPREAD = "each in its own time"
+# The longest sleep, for new requests wait as long.
+SLEEP_S = 0.0005
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
 
@@ -48,6 +58,7 @@ REPLIES = {
 }
 OTHER = _reply({"status": "ok"})
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+WORD = chunk({"content": "@0000000000.000000 "}).split(b"0000000000.000000")
 STREAM_END = chunk({}, "stop") + _framed(json.dumps({"choices": [], "usage": USAGE})) + _framed("[DONE]") + b"0\r\n\r\n"
 
 
@@ -79,23 +90,54 @@ class Instant(asyncio.Protocol):
             path = head.split(b" ", 2)[1]
             loop = asyncio.get_running_loop()
             if path == b"/v1/chat/completions" and b'"stream":true' in body.replace(b" ", b""):
-                loop.call_later(self.delay_s, self.stream, 0)
+                loop.call_later(self.delay_s, self.stream, SPREAD.encode() in body)
             elif self.delay_s:
                 loop.call_later(self.delay_s, self.send, REPLIES.get(path, OTHER))
             else:
                 self.send(REPLIES.get(path, OTHER))
 
-    def stream(self, number: int) -> None:
-        """Word after word: timers that are due at the same time have no order."""
-        if number == 0:
-            self.send(STREAM_HEAD + chunk({"role": "assistant", "content": ""}))
-        self.send(chunk({"content": f"w{number} "}) if number < WORDS else STREAM_END)
-        if number < WORDS:
-            asyncio.get_running_loop().call_later(WORD_S, self.stream, number + 1)
+    def stream(self, spread: bool) -> None:
+        self.send(STREAM_HEAD + chunk({"role": "assistant", "content": ""}))
+        SPEAKER.begin(self, spread)
 
     def send(self, data: bytes) -> None:
         if self.transport is not None:
             self.transport.write(data)
+
+
+class Speaker:
+    """Has every stream say its words when they are due, to within 0.1 ms: an event loop's own timers know milliseconds."""
+
+    def __init__(self) -> None:
+        self.numbers = itertools.count()
+        # When, which stream (by number, for heaps compare), and how many words it has said.
+        self.due: list[tuple[float, int, Instant, int]] = []
+
+    def begin(self, stream: Instant, spread: bool) -> None:
+        number = next(self.numbers)
+        # The golden ratio spreads any number of streams evenly.
+        beat = number * 0.618034 % 1 if spread else 0.0
+        first = ((time.monotonic() + PAUSE_S) // WORD_S + 1 + beat) * WORD_S
+        heapq.heappush(self.due, (first, number, stream, 0))
+        if len(self.due) == 1:
+            self.speak()
+
+    def speak(self) -> None:
+        while self.due and self.due[0][0] <= (now := time.monotonic()):
+            at, number, stream, said = heapq.heappop(self.due)
+            if said == WORDS:
+                stream.send(STREAM_END)
+                continue
+            stream.send(b"%b%017.6f%b" % (WORD[0], now, WORD[1]))
+            pause_s = WORD_S if said + 1 < WORDS else PAUSE_S
+            heapq.heappush(self.due, (at + pause_s, number, stream, said + 1))
+        if self.due:
+            # In the loop, for a thread would have to be waited for.
+            time.sleep(max(0.0, min(self.due[0][0] - time.monotonic(), SLEEP_S)))
+            asyncio.get_running_loop().call_soon(self.speak)
+
+
+SPEAKER = Speaker()
 
 
 async def main(port: int, delay_s: float) -> None:

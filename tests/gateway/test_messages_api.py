@@ -317,6 +317,15 @@ async def test_a_client_that_leaves_during_the_answer_ends_it() -> None:
             await closed.wait()
 
 
+async def test_what_anthropics_clients_ask_for_elsewhere_fails_in_their_words() -> None:
+    async with client() as asking:
+        for asked_for in (asking.messages.batches.list, asking.beta.files.list, asking.beta.skills.list):
+            with pytest.raises(anthropic.NotFoundError) as caught:
+                await asked_for()
+            assert caught.value.body["error"]["type"] == "not_found_error"
+            assert caught.value.body["request_id"] == caught.value.request_id
+
+
 async def test_other_errors_of_the_server_keep_their_words() -> None:
     async def refuse(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 400, "headers": [(b"content-type", b"text/plain")]})

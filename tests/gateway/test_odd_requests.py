@@ -31,6 +31,7 @@ def after(call_id: Any, name: Any = "x", arguments: Any = "{}", **result: Any) -
 def shell(kind: str, **output: Any) -> list[dict[str, Any]]:
     """Items of a conversation in which the client carried out a call of this kind."""
     asked = {"type": kind, "call_id": "a", "action": {"command": ["ls"]}, "operation": {"type": "delete_file", "path": "x"}}
+    asked["name"] = "see"
     return [*HELLO, asked, {"type": f"{kind}_output", "call_id": "a", **output}]
 
 
@@ -38,6 +39,8 @@ PATCH = {"id": "a", "type": "custom", "custom": {"name": "apply_patch", "input":
 OLD_CALL = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
 WEATHER = function("get_weather", city={"type": "string"})
 LONGEST = "a" * 64
+PNG = "data:image/png;base64,iVBORw0KGgo="
+IMAGE = {"type": "image_url", "image_url": {"url": PNG}}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +96,8 @@ async def post(client: httpx.AsyncClient, path: str, **fields: Any) -> httpx.Res
         (RESPONSES, {"input": shell("apply_patch_call", status="completed")}),
         (RESPONSES, {"input": shell("computer_call", output={"type": "computer_screenshot", "image_url": "data:"})}),
         (RESPONSES, {"input": [{"type": "compaction", "encrypted_content": "x"}, *HELLO]}),
+        (CHAT, {"messages": [*after("a", content=[IMAGE]), {"role": "user", "content": [IMAGE]}], "tools": [WEATHER]}),
+        (RESPONSES, {"input": shell("custom_tool_call", output=[{"type": "input_image", "image_url": PNG}])}),
         (MESSAGES, {"messages": [*HELLO, {"role": "assistant", "content": "Well, "}]}),
         (MESSAGES, {"messages": [*HELLO, {"role": "assistant", "content": [{"type": "compaction", "content": "x"}]}]}),
         (RESPONSES, {"input": [{"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}, *HELLO]}),

@@ -554,6 +554,28 @@ async def test_a_trigger_at_the_end_of_the_input_asks_for_a_compaction(stream: b
     assert running.selector.requests == []
 
 
+async def test_a_result_may_come_after_the_compaction_of_its_call() -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "read_file", "arguments": '{"path":"a"}'}
+    said = [{"role": "user", "content": "Read a."}, call]
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "hello"}
+    async with gateway() as running:
+        responses = running.client.responses
+        compacted = await responses.compact(model="base", input=said)
+        kept = [item.model_dump(mode="json", exclude_unset=True, warnings=False) for item in compacted.output]
+        triggered = await responses.create(model="base", input=[*said, {"type": "compaction_trigger"}])
+        [trigger] = [item.model_dump(mode="json", exclude_unset=True) for item in triggered.output]
+        for given, previous in (([*kept, result], None), ([trigger, result], None), ([result], triggered.id)):
+            await responses.create(model="base", input=given, previous_response_id=previous, tool_choice="none")
+            *_, called, told = running.engine.chats[-1]["messages"]
+            assert called["content"].endswith("It is done.")
+            assert called["tool_calls"] == [
+                {"id": "call_1", "type": "function", "function": {"name": "read_file", "arguments": '{"path":"a"}'}}
+            ]
+            assert told == {"role": "tool", "tool_call_id": "call_1", "content": "hello"}
+        with pytest.raises(openai.BadRequestError, match="answers no function_call before it"):
+            await responses.create(model="base", input=[*kept, {**result, "call_id": "call_2"}])
+
+
 async def test_what_is_compacted_may_be_stored_and_may_be_too_long_for_the_engine() -> None:
     said = [{"role": "user" if number % 2 == 0 else "assistant", "content": f"{number} " * 20} for number in range(21)]
     async with gateway(lambda _: None) as running:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import brotli
@@ -280,6 +281,60 @@ async def test_31_parts_that_cannot_be_read_are_named(client: httpx.AsyncClient,
     error = await refused(client, messages=user([{"type": "text", "text": "what is this?"}, {"type": kind, kind: {}}]))
     assert error["param"] == "messages.0.content.1"
     assert kind in error["message"]
+
+
+PIXELS = "iVBORw0KGgo" * 75_000
+PNG = f"data:image/png;base64,{PIXELS}"
+CALL = {"name": "get_weather", "arguments": "{}"}
+SHOWN: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {
+        "tools": TOOLS,
+        "messages": [
+            *user(ONE),
+            {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": CALL}]},
+            {"role": "tool", "tool_call_id": "a", "content": [{"type": "image_url", "image_url": {"url": PNG}}]},
+        ],
+    },
+    "/v1/responses": {
+        "tools": FLAT,
+        "input": [
+            *user(ONE),
+            {"type": "function_call", "call_id": "a", **CALL},
+            {"type": "function_call_output", "call_id": "a", "output": [{"type": "input_image", "image_url": PNG}]},
+        ],
+    },
+    "/v1/messages": {
+        "tools": [{"name": "get_weather", "input_schema": CITY}],
+        "max_tokens": 100,
+        "messages": [
+            *user(ONE),
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "get_weather", "input": {}}]},
+            *user([{"type": "tool_result", "tool_use_id": "a", "content": [
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXELS}},
+            ]}]),
+        ],
+    },
+}  # fmt: skip
+
+
+def lines_in(folder: Path) -> str:
+    return "".join(file.read_text() for file in folder.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("path", SHOWN)
+async def test_31_media_in_results_of_tools_are_told_and_neither_shown_nor_kept(path: str, tmp_path: Path) -> None:
+    async with running_stack(decision_log=tmp_path) as own, httpx.AsyncClient(base_url=own.url, timeout=30) as http:
+        reply = await http.post(path, json={"model": "base", "stream": True, **SHOWN[path]})
+        plain = await http.post("/v1/chat/completions", json={"model": "base", "messages": user(NONE)})
+        metrics = (await http.get("/metrics")).text
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["x-agentflux-not-shown"] == "1"
+    assert "x-agentflux-not-shown" not in plain.headers
+    assert "agentflux_media_not_shown_total 1.0" in metrics
+    answer = next(body for body in own.engine.bodies if "messages" in body)
+    for kept in (json.dumps(answer), lines_in(tmp_path)):
+        assert "[image/png, 604 KiB, not shown: this model reads text]" in kept
+        assert PIXELS[:100] not in kept
 
 
 async def test_32_the_newer_token_limit_wins(client: httpx.AsyncClient, stack: Stack) -> None:

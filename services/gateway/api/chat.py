@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Iterable
 
 from fastapi import APIRouter, Request, Response
 
 from services.gateway.api.door import DirectRoute
-from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream, is_private, session_of
+from services.gateway.api.streams import DONE, KEEP_ALIVE, data_frame, event_stream, is_private, session_of
 from services.gateway.api.turns import Turn, Turns
+from services.gateway.events import Event
 from services.gateway.toolsets import Catalogue
 from services.gateway.wire.encoding import as_json
 from services.gateway.wire.replies import Reply
@@ -32,7 +33,7 @@ def router(
             unknown_tools=unknown_tools,
         )
         turn = turns.start(request, private=is_private(http, body))
-        return await (event_stream(turn, _frames(request, turn)) if request.stream else _whole(request, turn))
+        return await (event_stream(turn, _Frames(request, turn)) if request.stream else _whole(request, turn))
 
     return routes
 
@@ -47,17 +48,25 @@ async def _whole(request: ChatRequest, turn: Turn) -> Response:
     return Response(as_json(reply.body()), media_type="application/json")
 
 
-async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[bytes]:
-    reply = Reply(request.model, _id(turn), include_usage=request.include_usage)
-    try:
-        async for event in turn.events_or_silence():
-            if event is None:
-                yield KEEP_ALIVE
-                continue
-            for chunk in reply.chunks(event):
-                yield data_frame(chunk)
-        for chunk in reply.last_chunks():
+class _Frames:
+    """Chunks of a chat completion, and `[DONE]`."""
+
+    def __init__(self, request: ChatRequest, turn: Turn) -> None:
+        self._reply = Reply(request.model, _id(turn), include_usage=request.include_usage)
+
+    def opening(self) -> Iterable[bytes]:
+        return ()
+
+    def of(self, event: Event) -> Iterable[bytes]:
+        return map(data_frame, self._reply.chunks(event))
+
+    def silence(self) -> Iterable[bytes]:
+        return (KEEP_ALIVE,)
+
+    async def end(self) -> AsyncIterator[bytes]:
+        for chunk in self._reply.last_chunks():
             yield data_frame(chunk)
-    except AgentFluxError as error:
-        yield data_frame(error.envelope())
-    yield b"data: [DONE]\n\n"
+        yield DONE
+
+    def failure(self, error: AgentFluxError) -> Iterable[bytes]:
+        return data_frame(error.envelope()), DONE

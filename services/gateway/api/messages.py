@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Iterable
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.api.door import DirectRoute
+from services.gateway.api.models import ANTHROPIC
 from services.gateway.api.streams import data_frame, event_stream, is_private, session_of
 from services.gateway.api.turns import Turn, Turns
+from services.gateway.events import Event
 from services.gateway.toolsets import Catalogue
 from services.gateway.wire.encoding import as_json
 from services.gateway.wire.messages_replies import MessageReply, error_body
@@ -36,7 +38,7 @@ def router(turns: Turns, catalogue: Catalogue, *, unknown_tools: UnknownTools) -
             body, default_tools=catalogue.default_tools(body.model), session=session_of(http), unknown_tools=unknown_tools
         )
         turn = turns.start(request, private=is_private(http, body))
-        return await (event_stream(turn, _frames(request, turn)) if request.stream else _whole(request, turn))
+        return await (event_stream(turn, _Frames(request, turn)) if request.stream else _whole(request, turn))
 
     @routes.post(f"{PATH}/count_tokens")
     async def count_tokens(body: CountBody, http: Request) -> Response:
@@ -54,30 +56,49 @@ async def _whole(request: ChatRequest, turn: Turn) -> Response:
     return Response(as_json(reply.body()), media_type="application/json")
 
 
-async def _frames(request: ChatRequest, turn: Turn) -> AsyncGenerator[bytes]:
-    reply = MessageReply(request.model, turn.record.id)
-    try:
-        async for event in turn.events_or_silence():
-            for told in [*reply.opening(), PING] if event is None else reply.events(event):
-                yield data_frame(told, event=told["type"])
-        for told in reply.last_events():
-            yield data_frame(told, event=told["type"])
-    except AgentFluxError as error:
+class _Frames:
+    """Anthropic's events, each with its name."""
+
+    def __init__(self, request: ChatRequest, turn: Turn) -> None:
+        self._reply = MessageReply(request.model, turn.record.id)
+
+    def opening(self) -> Iterable[bytes]:
+        return ()
+
+    def of(self, event: Event) -> Iterable[bytes]:
+        return map(_frame, self._reply.events(event))
+
+    def silence(self) -> Iterable[bytes]:
+        return map(_frame, [*self._reply.opening(), PING])
+
+    async def end(self) -> AsyncIterator[bytes]:
+        for told in self._reply.last_events():
+            yield _frame(told)
+
+    def failure(self, error: AgentFluxError) -> Iterable[bytes]:
         request_id = structlog.contextvars.get_contextvars().get("request_id")
-        yield data_frame(error_body(error.envelope(), error.status, request_id), event="error")
+        return (_frame(error_body(error.envelope(), error.status, request_id)),)
+
+
+def _frame(told: JsonObject) -> bytes:
+    return data_frame(told, event=told["type"])
 
 
 class AnthropicErrors:
-    """ASGI middleware for the outside of everything: errors of this door in Anthropic's shape, whoever raised them, and the
-    request's id under Anthropic's name for it."""
+    """ASGI middleware for the outside of everything: errors of this door, and those of others that Anthropic's clients see, in
+    Anthropic's shape, whoever raised them, and the request's id under Anthropic's name for it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PATH):
+        if scope["type"] == "http" and (scope["path"].startswith(PATH) or _is_anthropics(scope)):
             send = _Rewording(send)
         await self.app(scope, receive, send)
+
+
+def _is_anthropics(scope: Scope) -> bool:
+    return any(name == ANTHROPIC.encode() for name, _ in scope["headers"])
 
 
 class _Rewording:

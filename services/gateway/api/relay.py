@@ -6,7 +6,7 @@ of which an engine may have powerful ones, do not.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.gateway.api.door import DirectRoute
-from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream
+from services.gateway.api.streams import DONE, KEEP_ALIVE, data_frame, event_stream
 from services.gateway.api.turns import Turn, Turns
 from services.gateway.events import AnswerChunk, Answered, Event
 from services.gateway.toolsets import Catalogue
@@ -79,7 +79,7 @@ def router(turns: Turns, engine: Relay, catalogue: Catalogue) -> APIRouter:
             return await _whole(turns.run(_answer(engine, "/v1/completions", asked)), "choices")
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         turn = turns.run(_stream(engine, "/v1/completions", asked))
-        return await event_stream(turn, _frames(turn, include_usage=include_usage))
+        return await event_stream(turn, _Frames(include_usage=include_usage))
 
     @routes.post("/v1/embeddings")
     async def embeddings(body: EmbeddingBody, _: Request) -> Response:
@@ -129,22 +129,33 @@ async def _whole(turn: Turn, content: str) -> Response:
     return JSONResponse(_known(answer.body, content))
 
 
-async def _frames(turn: Turn, *, include_usage: bool) -> AsyncGenerator[bytes]:
-    try:
-        async for event in turn.events_or_silence():
-            if event is None:
-                yield KEEP_ALIVE
-            elif isinstance(event, AnswerChunk):
-                chunk = _known(event.chunk, "choices")
-                # The engine always tells its usage, for the metrics.
-                usage = chunk.pop("usage", None)
-                if include_usage:
-                    yield data_frame({**chunk, "usage": usage})
-                elif chunk["choices"]:
-                    yield data_frame(chunk)
-    except AgentFluxError as error:
-        yield data_frame(error.envelope())
-    yield b"data: [DONE]\n\n"
+class _Frames:
+    """The engine's chunks, and `[DONE]`."""
+
+    def __init__(self, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+
+    def opening(self) -> Iterable[bytes]:
+        return ()
+
+    def of(self, event: Event) -> Iterable[bytes]:
+        if isinstance(event, AnswerChunk):
+            chunk = _known(event.chunk, "choices")
+            # The engine always tells its usage, for the metrics.
+            usage = chunk.pop("usage", None)
+            if self._include_usage:
+                yield data_frame({**chunk, "usage": usage})
+            elif chunk["choices"]:
+                yield data_frame(chunk)
+
+    def silence(self) -> Iterable[bytes]:
+        return (KEEP_ALIVE,)
+
+    async def end(self) -> AsyncIterator[bytes]:
+        yield DONE
+
+    def failure(self, error: AgentFluxError) -> Iterable[bytes]:
+        return data_frame(error.envelope()), DONE
 
 
 def _known(reply: JsonObject, content: str) -> JsonObject:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Annotated, Literal
 
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from services.gateway.api.door import DirectRoute
 from services.gateway.api.streams import KEEP_ALIVE, data_frame, event_stream, is_private, session_of
 from services.gateway.api.turns import Turn, Turns
+from services.gateway.events import Event
 from services.gateway.records.stored import History, Record, StoredResponses
 from services.gateway.toolsets import Catalogue
 from services.gateway.truncation import REPLY_SHARE, fitted
@@ -62,7 +63,7 @@ def router(
         turn = turns.start(chat, private=_may_not_leave(http, body))
         reply = (CompactionReply if compacting else ResponseReply)(request, f"resp_{turn.record.id}")
         keep = partial(_keep, stored, caller_of(http), request)
-        return await (event_stream(turn, _frames(reply, keep, turn)) if request.chat.stream else _whole(reply, keep, turn))
+        return await (event_stream(turn, _Frames(reply, keep)) if request.chat.stream else _whole(reply, keep, turn))
 
     @creating.post("/v1/responses/input_tokens")
     async def input_tokens(body: InputTokensBody, http: Request) -> Response:
@@ -143,23 +144,30 @@ async def _written(reply: ResponseReply, turn: Turn) -> None:
         pass
 
 
-async def _frames(reply: ResponseReply, keep: Keep, turn: Turn) -> AsyncGenerator[bytes]:
-    for opening in reply.opening():
-        yield _frame(opening)
-    try:
-        async for event in turn.events_or_silence():
-            if event is None:
-                yield KEEP_ALIVE
-                continue
-            for said in reply.events(event):
-                yield _frame(said)
-        for closing in reply.closing():
+class _Frames:
+    """The events of a response, each with its name; the last one when the response is kept."""
+
+    def __init__(self, reply: ResponseReply, keep: Keep) -> None:
+        self._reply = reply
+        self._keep = keep
+
+    def opening(self) -> Iterable[bytes]:
+        return map(_frame, self._reply.opening())
+
+    def of(self, event: Event) -> Iterable[bytes]:
+        return map(_frame, self._reply.events(event))
+
+    def silence(self) -> Iterable[bytes]:
+        return (KEEP_ALIVE,)
+
+    async def end(self) -> AsyncIterator[bytes]:
+        for closing in self._reply.closing():
             yield _frame(closing)
-        await keep(reply.response)
-        yield _frame(reply.last())
-    except AgentFluxError as error:
-        for failing in reply.failing(error):
-            yield _frame(failing)
+        await self._keep(self._reply.response)
+        yield _frame(self._reply.last())
+
+    def failure(self, error: AgentFluxError) -> Iterable[bytes]:
+        return map(_frame, self._reply.failing(error))
 
 
 def _frame(event: JsonObject) -> bytes:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
 
 from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.api.turns import Turn
+from services.gateway.events import Event
 from services.gateway.upstreams import says_private
 from services.gateway.wire.encoding import as_json
+from services.shared.contracts.errors import AgentFluxError
 
 # Headers by which a client names its session, the first present one counts.
 SESSION_HEADERS = ("x-session-id", "session-id", "x-session-affinity")
@@ -31,8 +33,25 @@ def is_private(http: Request, body: BaseModel) -> bool:
     return says_private(http.headers.get(PRIVATE_HEADER)) or says_private(marked)
 
 
-async def event_stream(turn: Turn, frames: AsyncGenerator[bytes]) -> Response:
-    """The streamed reply of `turn`, whose events `frames` turns into server-sent events.
+class Frames(Protocol):
+    """How a door words a turn: every method gives server-sent events."""
+
+    def opening(self) -> Iterable[bytes]:
+        """What comes before anything has happened."""
+
+    def of(self, event: Event) -> Iterable[bytes]: ...
+
+    def silence(self) -> Iterable[bytes]:
+        """What shows that the turn goes on though nothing happens."""
+
+    def end(self) -> AsyncIterator[bytes]:
+        """What follows the last event; an AgentFluxError on the way is followed by the `failure`."""
+
+    def failure(self, error: AgentFluxError) -> Iterable[bytes]: ...
+
+
+async def event_stream(turn: Turn, frames: Frames) -> Response:
+    """The streamed reply of `turn`, in the words of `frames`.
 
     The status line waits for the first event, or for as long as clients bear silence, so that early errors get their own
     status.
@@ -53,30 +72,54 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes], turn: Turn, headers: dict[str, str]) -> None:
+    def __init__(self, frames: Frames, turn: Turn, headers: dict[str, str]) -> None:
         super().__init__(headers=headers)
         del self.headers["content-length"]
         self._frames = frames
         self._turn = turn
+        # What comes together leaves together: writing is what costs most.
+        self._unsent: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        unsent: list[bytes] = []
-
-        async def flush() -> None:
-            if unsent:
-                piece = b"".join(unsent)
-                unsent.clear()
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-
-        # What arrived together leaves together: under load, writing is what costs most.
-        self._turn.pausing = flush
-        async with self._turn, aclosing(self._frames) as frames:
+        self._send = send
+        async with self._turn as turn:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            async for frame in frames:
-                unsent.append(frame)
+            self._unsent.extend(self._frames.opening())
+            await self.flush()
+            try:
+                if (failure := await turn.tell(self)) is not None:
+                    raise failure
+                # A door may have to wait before it can end.
+                await self.flush()
+                async for frame in self._frames.end():
+                    self._unsent.append(frame)
+            except AgentFluxError as error:
+                self._unsent.extend(self._frames.failure(error))
             # Its headers went out when only its beginning was known.
-            unsent.append(f": server-timing {self._turn.record.timing.header()}\n\n".encode())
-            await send({"type": "http.response.body", "body": b"".join(unsent), "more_body": False})
+            self._unsent.append(f": server-timing {turn.record.timing.header()}\n\n".encode())
+            await self._write(more=False)
+
+    def take(self, event: Event) -> None:
+        for frame in self._frames.of(event):
+            self._unsent.append(frame)
+
+    async def flush(self) -> None:
+        if self._unsent:
+            await self._write(more=True)
+
+    async def keep_alive(self) -> None:
+        self._unsent.extend(self._frames.silence())
+        await self._write(more=True)
+
+    async def _write(self, *, more: bool) -> None:
+        piece = b"".join(self._unsent)
+        self._unsent.clear()
+        try:
+            await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+        except BaseException:
+            # A deadline came while the client read nothing; servers wait for that before they write.
+            self._unsent.insert(0, piece)
+            raise
 
 
 def data_frame(payload: object, *, event: str | None = None) -> bytes:
@@ -87,3 +130,6 @@ def data_frame(payload: object, *, event: str | None = None) -> bytes:
 
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients ignore and proxies take for life."""
+
+DONE = b"data: [DONE]\n\n"
+"""What ends a stream on OpenAI's older wires."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from types import TracebackType
 from typing import Protocol
 
@@ -17,6 +17,7 @@ import structlog
 from services.gateway.admission import Admission, Refused
 from services.gateway.api.callers import visit
 from services.gateway.api.headers import tell_about
+from services.gateway.api.pauses import BeforeWaiting
 from services.gateway.events import Event
 from services.gateway.keys import Caller
 from services.gateway.limits import Meter
@@ -33,9 +34,16 @@ from services.shared.contracts.usage import Usage
 log = structlog.get_logger()
 
 
-class _Mark(Enum):
-    SILENCE = "nothing happened for keepalive_s"
-    END = "the turn is over"
+class Listener(Protocol):
+    """Whoever is told a turn as it happens."""
+
+    def take(self, event: Event) -> None: ...
+
+    async def flush(self) -> None:
+        """Awaited when all was taken that there is for now; not at the end."""
+
+    async def keep_alive(self) -> None:
+        """Awaited when nothing has happened for `keepalive_s`."""
 
 
 class Watcher(Protocol):
@@ -106,14 +114,13 @@ class Turn:
         self._visit = visit()
         tell_about(record)
         self._source = events
-        self._events: asyncio.Queue[Event | AgentFluxError | _Mark] = asyncio.Queue(maxsize=64)
-        self._peeked: list[Event | AgentFluxError | _Mark] = []
         self._loop = asyncio.get_running_loop()
         self._last_event = self._loop.time()
-        self._ticker: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        # Awaited whenever there is nothing more to read now, or at all.
-        self.pausing: Callable[[], Awaitable[None]] | None = None
+        self._has_begun, self._is_heard = asyncio.Event(), asyncio.Event()
+        self._take: Callable[[Event], object] | None = None
+        self._listener: Listener | None = None
+        self._is_flushing = False
+        self._task: asyncio.Task[AgentFluxError | None] | None = None
 
     async def whole(self, take: Callable[[Event], object]) -> None:
         """Runs the turn to its end and gives its events to `take`. Whoever is cancelled here cancels the turn.
@@ -121,11 +128,8 @@ class Turn:
         Raises:
             AgentFluxError: the turn failed.
         """
-
-        async def put(event: Event) -> None:
-            take(event)
-
-        if (failure := await self._run(put)) is not None:
+        self._take = take
+        if (failure := await self._run(self._source)) is not None:
             raise failure
 
     async def begin(self) -> None:
@@ -134,36 +138,35 @@ class Turn:
         Raises:
             AgentFluxError: the turn failed before its first event.
         """
-        self._task = asyncio.create_task(self._run_beside())
-        # One timer a turn: a timeout around each wait for an event is a tenth of what it costs to forward one.
-        self._ticker = self._loop.call_later(self._turns.keepalive_s, self._tick)
-        first = await self._events.get()
-        if isinstance(first, AgentFluxError):
-            raise first
-        if first is not _Mark.SILENCE:
-            self._peeked.append(first)
+        self._task = asyncio.create_task(self._run(BeforeWaiting(self._source, self._pause)))
+        self._task.add_done_callback(lambda _: self._has_begun.set())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._turns.keepalive_s):
+                await self._has_begun.wait()
+        self._last_event = self._loop.time()
+        if self._task.done() and (failure := self._task.result()) is not None:
+            raise failure
 
-    async def events_or_silence(self) -> AsyncIterator[Event | None]:
-        """The events as they happen, and None for every silence of `keepalive_s`."""
-        while True:
-            if self._peeked:
-                item = self._peeked.pop()
-            else:
-                if self.pausing is not None and self._events.empty():
-                    await self.pausing()
-                item = await self._events.get()
-            if isinstance(item, AgentFluxError):
-                raise item
-            if item is _Mark.END:
-                if self.pausing is not None:
-                    await self.pausing()
-                return
-            yield None if isinstance(item, _Mark) else item
+    async def tell(self, listener: Listener) -> AgentFluxError | None:
+        """Tells `listener` every event as it happens, in the task in which it does: a queue between two costs more than all else
+        that a frame needs. Returns what the turn failed of.
+        """
+        assert self._task is not None, "a turn begins before it is told"
+        self._take, self._listener = listener.take, listener
+        self._is_heard.set()
+        keepalive_s = self._turns.keepalive_s
+        while not self._task.done():
+            await asyncio.wait({self._task}, timeout=self._last_event + keepalive_s - self._loop.time())
+            if self._task.done() or (now := self._loop.time()) < self._last_event + keepalive_s:
+                continue
+            self._last_event = now
+            # A reader that has something to read does not wait in silence.
+            if not self._is_flushing:
+                await listener.keep_alive()
+        return self._task.result()
 
     async def aclose(self) -> None:
         """Cancels what still runs, and waits until it is gone."""
-        if self._ticker is not None:
-            self._ticker.cancel()
         if self._task is not None:
             self._task.cancel()
             # A cancelled scope repeats its cancellation at every await, and awaiting the task would hand that on to it in the
@@ -177,22 +180,13 @@ class Turn:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.aclose()
 
-    def _tick(self) -> None:
-        now, keepalive_s = self._loop.time(), self._turns.keepalive_s
-        if now - self._last_event >= keepalive_s:
-            self._last_event = now
-            # A reader that has something to read does not wait in silence.
-            if self._events.empty():
-                self._events.put_nowait(_Mark.SILENCE)
-        self._ticker = self._loop.call_at(self._last_event + keepalive_s, self._tick)
-
-    async def _run_beside(self) -> None:
-        failure = await self._run(self._put)
-        await self._put(failure or _Mark.END)
-
-    async def _put(self, item: Event | AgentFluxError | _Mark) -> None:
-        self._last_event = self._loop.time()
-        await self._events.put(item)
+    async def _pause(self) -> None:
+        if self._listener is not None:
+            self._is_flushing = True
+            await self._listener.flush()
+            self._is_flushing = False
+            self._last_event = self._loop.time()
+            self.record.timing.go_on()
 
     def _place(self) -> AbstractAsyncContextManager[None]:
         request = self.record.request
@@ -202,23 +196,29 @@ class Turn:
             time_left_s=self._turns.request_timeout_s,
         )
 
-    async def _run(self, put: Callable[[Event], Awaitable[None]]) -> AgentFluxError | None:
-        """Hands all events to `put`; returns what the turn failed of."""
+    async def _run(self, events: AsyncIterator[Event]) -> AgentFluxError | None:
+        """Has all events taken; returns what the turn failed of."""
         started, outcome = time.perf_counter(), "error"
         end: AgentFluxError | None = None
         meter = Meter()
         try:
-            # Closed here and not when it is collected: a client that left may have left us waiting for room in the queue.
-            async with asyncio.timeout(self._turns.request_timeout_s), aclosing(self._source) as events, self._place():
+            # Closed here and not when it is collected: a client that left may have left us waiting for its reading.
+            async with asyncio.timeout(self._turns.request_timeout_s), aclosing(self._source), self._place():
                 self.record.timing.admitted()
                 self._turns.metrics.admission_wait.observe(time.perf_counter() - started)
                 async for event in events:
                     meter.note(event)
-                    if outcome == "error":
-                        self._turns.metrics.first_event.observe(time.perf_counter() - started, exemplar())
-                    outcome = self._turns.metrics.observe(event) or ("open" if outcome == "error" else outcome)
+                    # An answer stays one, chunk by chunk.
+                    if outcome != "answer":
+                        if outcome == "error":
+                            self._turns.metrics.first_event.observe(time.perf_counter() - started, exemplar())
+                        outcome = self._turns.metrics.observe(event) or ("open" if outcome == "error" else outcome)
                     self.record.note(event)
-                    await put(event)
+                    if self._take is None:
+                        self._has_begun.set()
+                        await self._is_heard.wait()
+                        assert self._take is not None
+                    self._take(event)
                     self.record.timing.go_on()
         except TimeoutError:
             end = DeadlineExceeded(

@@ -1,4 +1,4 @@
-"""What can be told about a turn's decisions without knowing what would have been right: fallbacks, repeats, corrections."""
+"""What can be told about a turn without knowing what would have been right: fallbacks, repeats, corrections, media not shown."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ class Accuracy:
         """Nothing is known yet."""
 
     def ended(self, turn: TurnRecord) -> None:
-        """Counts the turn's decisions."""
-        if turn.request is None or (overhead_s := turn.overhead_s) is None:
+        """Counts the turn's decisions, and what the model was not shown."""
+        if turn.request is None:
+            return
+        self._metrics.not_shown.inc(turn.request.not_shown)
+        if (overhead_s := turn.overhead_s) is None:
             return
         self._metrics.overhead.observe(overhead_s, exemplar())
         for outside in turn.outside:

@@ -87,6 +87,7 @@ class TurnRecord:
             "x-agentflux-selection": _bounded([selection_told(each.selected) for each in self.decided]),
             "x-agentflux-arguments": _bounded(written),
             "x-agentflux-upstream": _bounded([each.told() for each in self.outside]),
+            "x-agentflux-not-shown": str(self.request.not_shown) if self.request and self.request.not_shown else "",
         }
         return {name: value for name, value in told.items() if value}
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from services.gateway.events import Event
 from services.gateway.wire.requests import ChatRequest, ToolChoice
-from services.gateway.wire.responses_items import compaction, with_ids
+from services.gateway.wire.responses_items import compaction, open_calls, with_ids
 from services.gateway.wire.responses_replies import ResponseReply
+from services.gateway.wire.responses_requests import ResponsesRequest
 from services.shared.contracts.tools import JsonObject
 
 WISH = (
@@ -42,7 +43,14 @@ def asking(request: ChatRequest, *, max_tokens: int) -> ChatRequest:
 
 
 class CompactionReply(ResponseReply):
-    """The reply whose one item is a compaction; the model's text is its summary, and not shown on the way."""
+    """The reply whose one item is a compaction; the model's text is its summary, and not shown on the way.
+
+    Calls whose results are still to come are in the item, too: a client may compact while its tools run.
+    """
+
+    def __init__(self, request: ResponsesRequest, response_id: str) -> None:
+        super().__init__(request, response_id)
+        self._calls = open_calls([*request.history.items, *request.input])
 
     def events(self, event: Event) -> Iterable[JsonObject]:
         """Nothing, however much happens."""
@@ -59,7 +67,7 @@ class CompactionReply(ResponseReply):
             pass
         self._sequence = before
         written = [item for item in self.response["output"] if item["type"] == "message"]
-        summary = compaction("".join(part["text"] for item in written for part in item["content"]))
+        summary = compaction("".join(part["text"] for item in written for part in item["content"]), self._calls)
         [item] = with_ids([summary], self.response["id"])
         self.response |= {"status": "completed", "incomplete_details": None, "completed_at": int(time.time()), "output": [item]}
         yield self._event("response.output_item.added", output_index=0, item=item)

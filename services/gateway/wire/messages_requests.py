@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.gateway.wire.media import readable, readable_results
 from services.gateway.wire.requests import ChatBody, ChatRequest, UnknownTools, understood
 from services.shared.contracts.errors import InvalidRequest
 from services.shared.contracts.tools import JsonObject, Tool
@@ -27,7 +28,7 @@ BLOCKS = {
     "system": ("text",),
 }
 
-RESULT_BLOCKS = ("text", "tool_reference", "document", "search_result")
+RESULT_BLOCKS = ("text", "tool_reference", "document", "search_result", "browser_state")
 
 # What says nothing to our models: what an assistant said to itself; what Anthropic's own tools did in a conversation that began
 # elsewhere, for what came of it is in the text that follows; which of the tools may be called, for here it is all of them.
@@ -127,7 +128,7 @@ def _messages(body: MessagesBody) -> list[JsonObject]:
     system = [block for block in _blocks(body.system or [], BLOCKS["system"], "system") if not block["text"].startswith(BILLING)]
     messages: list[JsonObject] = [{"role": "system", "content": system}] if system else []
     called: set[str] = set()
-    for index, message in enumerate(body.messages):
+    for index, message in enumerate(readable_results(body.messages)):
         where = f"messages.{index}"
         role = message.get("role") if isinstance(message, dict) else None
         if not isinstance(role, str) or role not in BLOCKS:
@@ -193,10 +194,7 @@ def _call(block: JsonObject, where: str) -> JsonObject:
     for field, kind, wanted in (("id", str, "a text"), ("name", str, "a text"), ("input", dict, "an object")):
         if not isinstance(block.get(field), kind):
             raise InvalidRequest(f"{where}.{field} is {block.get(field)!r:.100}, not {wanted}", param=f"{where}.{field}")
-    try:
-        arguments = json.dumps(block["input"], ensure_ascii=False)
-    except RecursionError:
-        raise InvalidRequest(f"{where}.input is nested too deeply", param=f"{where}.input") from None
+    arguments = _json(block["input"], f"{where}.input")
     return {"id": block["id"], "type": "function", "function": {"name": block["name"], "arguments": arguments}}
 
 
@@ -222,12 +220,29 @@ def _result(block: JsonObject, where: str, called: set[str]) -> JsonObject:
             f"{where}.tool_use_id {call_id!r:.100} answers no tool_use of an assistant message before it",
             param=f"{where}.tool_use_id",
         )
-    parts = _blocks(block.get("content") or "", RESULT_BLOCKS, f"{where}.content")
-    # A tool that the client found: every tool of the request may be called anyway.
-    texts = [part["text"] if part["type"] == "text" else f"{part.get('tool_name')!s:.128}" for part in parts]
+    parts = _blocks(readable(block.get("content") or ""), RESULT_BLOCKS, f"{where}.content")
+    texts = [_told(part, where) for part in parts]
     # Chat messages have no mark for it, and a model that does not see it takes the message for a result.
     text = "\n".join(["Error:", *texts] if block.get("is_error") is True else texts)
     return {"role": "tool", "tool_call_id": call_id, "content": text}
+
+
+def _told(part: JsonObject, where: str) -> str:
+    match part["type"]:
+        case "tool_reference":
+            # A tool that the client found: every tool of the request may be called anyway.
+            return f"{part.get('tool_name')!s:.128}"
+        case "browser_state":
+            return _json({name: part[name] for name in ("tabs", "state_changes") if name in part}, f"{where}.content")
+        case _:
+            return str(part["text"])
+
+
+def _json(value: Any, where: str) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise InvalidRequest(f"{where} is nested too deeply", param=where) from None
 
 
 def _tools(entries: list[Any], unknown_tools: UnknownTools) -> list[JsonObject]:

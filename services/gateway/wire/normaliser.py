@@ -11,7 +11,7 @@ call that finishes without any gets `{}`. Each of these rules has engines that b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from services.gateway.loops import new_call_id
@@ -31,7 +31,11 @@ class _Call:
         self.name = ""
         # What came before the name did.
         self.held = ""
-        self.arguments = ""
+        self._arguments: list[str] = []
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self._arguments)
 
     def opening(self) -> JsonObject:
         return {"index": self.index, "id": self.id, "type": "function", "function": {"name": self.name, "arguments": ""}}
@@ -40,7 +44,7 @@ class _Call:
         if not self.name:
             self.held += text
         elif text:
-            self.arguments += text
+            self._arguments.append(text)
             yield {"index": self.index, "function": {"arguments": text}}
 
     def whole(self) -> JsonObject:
@@ -54,7 +58,8 @@ class Choice:
         self.index = index
         self.finish_reason: str | None = None
         self.logprobs: JsonObject | None = None
-        self._texts: dict[str, str] = {}
+        # In pieces: adding to a text copies it, each time more.
+        self._texts: dict[str, list[str]] = {}
         self._calls: list[_Call] = []
         # The call that an upstream index stands for at the moment: some count every parallel call as number 0.
         self._at: dict[int, _Call] = {}
@@ -63,17 +68,28 @@ class Choice:
     @property
     def message(self) -> JsonObject:
         """The whole message."""
-        message: JsonObject = {"role": "assistant", "content": None, "refusal": None, **self._texts}
+        texts = {name: "".join(pieces) for name, pieces in self._texts.items()}
+        message: JsonObject = {"role": "assistant", "content": None, "refusal": None, **texts}
         if self._calls:
             message["tool_calls"] = [call.whole() for call in self._calls]
         return message
 
-    def take(self, raw: JsonObject) -> Iterator[JsonObject]:
+    def take(self, raw: JsonObject) -> Iterable[JsonObject]:
         """The choices of clean chunks for one `raw` choice (`delta`, `logprobs`, `finish_reason`), in order.
 
         Raises:
             UpstreamError: the engine went on after its finish reason, gave up, or called a tool without naming it.
         """
+        # Nearly every delta is one piece of text in the middle of an answer, and clean as it is.
+        if self._opened and self.finish_reason is None and raw.get("finish_reason") is None and raw.get("logprobs") is None:
+            delta = raw.get("delta")
+            if delta and len(delta) == 1 and (text := delta.get("content")) and isinstance(text, str):
+                self._texts.setdefault("content", []).append(text)
+                return ({"index": self.index, "delta": delta, "logprobs": None, "finish_reason": None},)
+        return self.take_any(raw)
+
+    def take_any(self, raw: JsonObject) -> Iterator[JsonObject]:
+        """As `take`, which knows a shorter way for what is frequent."""
         delta, finish, logprobs = raw.get("delta") or {}, raw.get("finish_reason"), raw.get("logprobs")
         texts = _texts_of(delta)
         entries = [entry for entry in delta.get("tool_calls") or [] if isinstance(entry, dict)]
@@ -86,7 +102,7 @@ class Choice:
         pieces = [{"content": None, "tool_calls": [piece]} for entry in entries for piece in self._take_call(entry)]
         if any(text or not self._opened for text in texts.values()) or (delta and not self._opened and not pieces):
             for name, text in texts.items():
-                self._texts[name] = self._texts.get(name, "") + text
+                self._texts.setdefault(name, []).append(text)
             yield self._delta(texts, logprobs)
             logprobs = None
         for piece in pieces:

@@ -31,6 +31,12 @@ class Reply:
     def chunks(self, event: Event) -> Iterator[JsonObject]:
         """The chunks that an event gives."""
         match event:
+            # The most frequent one first.
+            case AnswerChunk(chunk):
+                if chunk.get("usage"):
+                    self._answer_usage = Usage.of_reply(chunk)
+                for choice in chunk.get("choices") or []:
+                    yield from self._take(choice)
             case Selected(selection, toolset):
                 self._usage += selection.usage
                 if selection.release is not None:
@@ -49,11 +55,6 @@ class Reply:
                 self._finish = "length" if generated.finish_reason == "length" else "tool_calls"
             case Stopped(text):
                 yield from self._take({"delta": {"content": text}, "finish_reason": "stop"})
-            case AnswerChunk(chunk):
-                if chunk.get("usage"):
-                    self._answer_usage = Usage.of_reply(chunk)
-                for choice in chunk.get("choices") or []:
-                    yield from self._take(choice)
             case Answered(body):
                 self._answer_usage = Usage.of_reply(body)
                 for choice in body["choices"]:
@@ -93,9 +94,13 @@ class Reply:
 
     def _take(self, raw: JsonObject) -> Iterator[JsonObject]:
         index = raw.get("index") or 0
-        for choice in self._choices.setdefault(index, Choice(index)).take(raw):
+        if (taking := self._choices.get(index)) is None:
+            taking = self._choices[index] = Choice(index)
+        for choice in taking.take(raw):
             chunk = {**self._frame, "object": "chat.completion.chunk", "choices": [choice]}
-            yield {**chunk, "usage": None} if self._include_usage else chunk
+            if self._include_usage:
+                chunk["usage"] = None
+            yield chunk
 
     def _usage_object(self) -> JsonObject:
         return usage_object(self._usage + self._answer_usage)

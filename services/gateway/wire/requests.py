@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from services.gateway.wire.media import not_shown, readable_results
 from services.shared.contracts.errors import InvalidRequest, InvalidToolSchema
 from services.shared.contracts.messages import normalised
 from services.shared.contracts.schemas import compiled_schema
@@ -97,7 +98,7 @@ class Sender:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A chat completion request, understood."""
+    """A chat completion request, understood; `not_shown` counts the media in it of which the model reads a line only."""
 
     model: str
     messages: list[JsonObject]
@@ -114,6 +115,7 @@ class ChatRequest:
     parallel: bool
     relayed: JsonObject = field(repr=False)
     sender: Sender = Sender()
+    not_shown: int = 0
 
 
 def understood(
@@ -134,7 +136,8 @@ def understood(
         InvalidRequest: naming the field, what it holds, and what is possible.
     """
     _check_fields(body, strict=strict_fields)
-    body = body.model_copy(update={"messages": _whole(body.messages, "messages"), "tools": _whole(body.tools, "tools")})
+    given = _whole(readable_results(body.messages), "messages")
+    body = body.model_copy(update={"messages": given, "tools": _whole(body.tools, "tools")})
     if body.functions is not None or body.function_call is not None:
         raise InvalidRequest(
             "`functions` and `function_call` are not supported; send `tools` and `tool_choice`", param="functions"
@@ -167,6 +170,7 @@ def understood(
         # Not said means one call a turn: a small model asked for more makes some up, and every vote costs.
         parallel=bool(body.parallel_tool_calls),
         relayed=relayed,
+        not_shown=not_shown(messages),
     )
 
 

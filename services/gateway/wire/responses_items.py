@@ -10,7 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel, Field
+
 from services.gateway.records.stored import History, item_id
+from services.gateway.wire.media import readable_results
 from services.shared.contracts.errors import InvalidRequest, NotFound
 from services.shared.contracts.tools import JsonObject
 
@@ -39,6 +42,21 @@ OURS = "agentflux1."
 TEXT_PARTS = ("input_text", "output_text", "text")
 
 
+class OpenCall(BaseModel):
+    """A call whose result is still to come."""
+
+    call_id: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    arguments: str
+
+
+class Compacted(BaseModel):
+    """What an item of `compaction` holds."""
+
+    summary: str
+    calls: list[OpenCall]
+
+
 def input_items(given: Any, *, history: History, referenced: Mapping[str, JsonObject]) -> list[JsonObject]:
     """The items of a request's `input` (text, or a list of items) as OpenAI shows them; only those have an id that came with one.
 
@@ -51,16 +69,15 @@ def input_items(given: Any, *, history: History, referenced: Mapping[str, JsonOb
         entries = []
     if not isinstance(entries, list):
         raise InvalidRequest(f"input is {given!r:.100}; it is text or a list of items", param="input")
-    known_calls = {item["call_id"] for item in history.items if item["type"] == "function_call"}
+    known_calls = {call.call_id for item in history.items for call in _calls_in(item)}
     items: list[JsonObject] = []
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(readable_results(entries)):
         where = f"input.{index}"
         item = _item(entry, where, referenced)
         if item is None:
             continue
-        if item["type"] == "function_call":
-            known_calls.add(item["call_id"])
-        elif item["type"] == "function_call_output" and item["call_id"] not in known_calls:
+        known_calls.update(call.call_id for call in _calls_in(item))
+        if item["type"] == "function_call_output" and item["call_id"] not in known_calls:
             raise InvalidRequest(
                 f"{where}.call_id {item['call_id']!r} answers no function_call before it; send that call as an item, or its "
                 "response as `previous_response_id`",
@@ -90,7 +107,7 @@ def references(given: Any) -> list[str]:
 
 def messages_of(items: Sequence[JsonObject]) -> list[JsonObject]:
     """Items as chat messages. Calls join the assistant's message right before them, as one turn of the model; a compaction stands
-    for everything before it but what the user said."""
+    for everything before it but what the user said, and its calls wait for their results."""
     messages: list[JsonObject] = []
     for item in items:
         match item["type"]:
@@ -99,15 +116,27 @@ def messages_of(items: Sequence[JsonObject]) -> list[JsonObject]:
             case "function_call":
                 if not messages or messages[-1]["role"] != "assistant":
                     messages.append({"role": "assistant", "content": None})
-                function = {"name": item["name"], "arguments": item["arguments"]}
-                call = {"id": item["call_id"], "type": "function", "function": function}
-                messages[-1].setdefault("tool_calls", []).append(call)
+                calls, call = messages[-1].setdefault("tool_calls", []), _chat_call(OpenCall(**item))
+                # A client may repeat a call that is in the compaction before it.
+                calls += [call] if call not in calls else []
             case "function_call_output":
                 messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": item["output"]})
-            case "compaction":
+            case "compaction" if kept := _kept(item):
                 messages = [message for message in messages if message["role"] not in ("assistant", "tool")]
-                messages.append({"role": "assistant", "content": f"What was said before, in short:\n{summary_of(item)}"})
+                messages.append({"role": "assistant", "content": f"What was said before, in short:\n{kept.summary}"})
+                if kept.calls:
+                    messages[-1]["tool_calls"] = [_chat_call(call) for call in kept.calls]
     return messages
+
+
+def open_calls(items: Sequence[JsonObject]) -> list[OpenCall]:
+    """The calls without a result."""
+    calls: dict[str, OpenCall] = {}
+    for item in items:
+        calls |= {call.call_id: call for call in _calls_in(item)}
+        if item["type"] == "function_call_output":
+            calls.pop(item["call_id"], None)
+    return list(calls.values())
 
 
 def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonObject | None:
@@ -151,7 +180,7 @@ def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonO
         case str() if kind in LEFT_OUT:
             return None
         case "compaction" | "compaction_summary":
-            if summary_of(entry) is None:
+            if _kept(entry) is None:
                 return None
             return {**own_id, "type": "compaction", "encrypted_content": entry["encrypted_content"]}
         case "compaction_trigger":
@@ -165,21 +194,34 @@ def _item(entry: Any, where: str, referenced: Mapping[str, JsonObject]) -> JsonO
             raise InvalidRequest(f"{where}.type is {kind!r:.100}; possible are {', '.join(ITEMS)}", param=f"{where}.type")
 
 
-def compaction(summary: str) -> JsonObject:
-    """The item that stands for a conversation. The client carries it on, as with OpenAI, and nothing is stored; only that it is
-    not encrypted, for it says nothing that the client does not know."""
-    return {"type": "compaction", "encrypted_content": OURS + base64.b64encode(summary.encode("utf-8", "replace")).decode()}
+def compaction(summary: str, calls: Sequence[OpenCall] = ()) -> JsonObject:
+    """The item that stands for a conversation, with the `calls` whose results are still to come. The client carries it on, as
+    with OpenAI, and nothing is stored; only that it is not encrypted, for it says nothing that the client does not know."""
+    kept = json.dumps({"summary": summary, "calls": [call.model_dump() for call in calls]}, ensure_ascii=False)
+    return {"type": "compaction", "encrypted_content": OURS + base64.b64encode(kept.encode("utf-8", "replace")).decode()}
 
 
-def summary_of(item: JsonObject) -> str | None:
-    """The summary in an item of `compaction`; None for those of other providers, which only they can read."""
+def _kept(item: JsonObject) -> Compacted | None:
+    """What an item of `compaction` holds; None for those of other providers, which only they can read."""
     held = item.get("encrypted_content")
     if not isinstance(held, str) or not held.startswith(OURS):
         return None
     try:
-        return base64.b64decode(held.removeprefix(OURS), validate=True).decode()
+        return Compacted.model_validate_json(base64.b64decode(held.removeprefix(OURS), validate=True))
     except ValueError:
         return None
+
+
+def _calls_in(item: JsonObject) -> list[OpenCall]:
+    """The calls that results after this item may answer because of it."""
+    if item["type"] == "function_call":
+        return [OpenCall(**item)]
+    kept = _kept(item) if item["type"] == "compaction" else None
+    return kept.calls if kept else []
+
+
+def _chat_call(call: OpenCall) -> JsonObject:
+    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _kind(entry: JsonObject) -> Any:

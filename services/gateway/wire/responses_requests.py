@@ -22,7 +22,7 @@ LOGPROBS = "message.output_text.logprobs"
 
 # Fields of an OpenAI Responses request that have no effect here. All others that no `ResponsesBody` has are unknown.
 WITHOUT_EFFECT = {
-    "access_programs", "context_management", "image", "moderation", "personality", "prompt_cache_options",
+    "access_programs", "background_options", "context_management", "image", "moderation", "personality", "prompt_cache_options",
     "prompt_cache_retention", "stream_options",
 }  # fmt: skip
 

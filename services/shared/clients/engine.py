@@ -151,12 +151,20 @@ def _chunk(data: str) -> JsonObject:
         chunk = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise UpstreamError(f"the engine streamed something that is not JSON: {data!r:.300}") from error
-    if isinstance(chunk, dict) and isinstance(chunk.get("error"), dict):
-        raise UpstreamError(f"engine: {chunk['error'].get('message')}")
-    choices = chunk.get("choices") if isinstance(chunk, dict) else None
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise UpstreamError(f"the engine streamed something that is no chunk: {data!r:.300}")
-    return dict(chunk)
+    if not isinstance(chunk, dict):
+        raise _no_chunk(data)
+    if isinstance(told := chunk.get("error"), dict):
+        raise UpstreamError(f"engine: {told.get('message')}")
+    if not isinstance(choices := chunk.get("choices"), list):
+        raise _no_chunk(data)
+    for choice in choices:
+        if not isinstance(choice, dict):
+            raise _no_chunk(data)
+    return chunk
+
+
+def _no_chunk(data: str) -> UpstreamError:
+    return UpstreamError(f"the engine streamed something that is no chunk: {data!r:.300}")
 
 
 def _logprobs_of(choice: JsonObject) -> dict[int, float]:

@@ -96,10 +96,13 @@ class HttpClient:
 
     async def stream_lines(self, path: str, body: Any) -> AsyncGenerator[str]:
         """The lines of the reply to a POST, as they arrive."""
+        lines = _Lines()
         async with self._exchange("POST", path, _encode(body)) as response:
-            async for lines in _lines(response.aiter_bytes()):
-                for line in lines:
+            async for part in response.aiter_bytes():
+                for line in lines.of(part):
                     yield line
+            for line in lines.last():
+                yield line
 
     async def stream_data(self, path: str, body: Any) -> AsyncGenerator[str]:
         """What the server-sent events of the reply to a POST hold, up to OpenAI's `[DONE]`.
@@ -107,12 +110,13 @@ class HttpClient:
         Raises:
             Unavailable: the stream ended before that.
         """
+        lines = _Lines()
         async with self._exchange("POST", path, _encode(body)) as response:
-            async for lines in _lines(response.aiter_bytes()):
-                for line in lines:
+            async for part in response.aiter_bytes():
+                for line in lines.of(part):
                     if not line.startswith("data:"):
                         continue
-                    data = line.removeprefix("data:").strip()
+                    data = line[5:].strip()
                     if data == "[DONE]":
                         return
                     yield data
@@ -202,18 +206,25 @@ def _encode(body: Any) -> bytes:
         return json.dumps(body).encode()
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
-    """The lines that each chunk completes. They end at a line feed and nowhere else: httpx would also break them at U+2028 and
+class _Lines:
+    """Cuts what comes in parts into lines. They end at a line feed and nowhere else: httpx would also break them at U+2028 and
     others, which JSON text may hold."""
-    rest = bytearray()
-    async for chunk in chunks:
-        *lines, last = chunk.split(b"\n")
-        if lines and rest:
-            lines[0] = bytes(rest + lines[0])
-            rest.clear()
-        rest += last
-        if len(rest) > MAX_LINE_BYTES:
-            raise UpstreamError(f"a line of the reply is longer than {MAX_LINE_BYTES} bytes")
-        yield [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines]
-    if rest:
-        yield [rest.decode("utf-8", "replace")]
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def of(self, part: bytes) -> list[str]:
+        """The lines that `part` completes."""
+        *lines, last = part.split(b"\n")
+        if self._rest and lines:
+            lines[0] = bytes(self._rest + lines[0])
+            self._rest.clear()
+        if last:
+            self._rest += last
+            if len(self._rest) > MAX_LINE_BYTES:
+                raise UpstreamError(f"a line of the reply is longer than {MAX_LINE_BYTES} bytes")
+        return [line.removesuffix(b"\r").decode("utf-8", "replace") for line in lines]
+
+    def last(self) -> list[str]:
+        """The line at the end of everything, where no line feed is."""
+        return [self._rest.decode("utf-8", "replace")] if self._rest else []

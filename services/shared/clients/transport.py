@@ -136,7 +136,8 @@ class _AiohttpReply:
 
     async def aiter_bytes(self) -> AsyncIterator[bytes]:
         with _translated():
-            async for part in self._response.content.iter_any():
+            read = self._response.content.readany
+            while part := await read():
                 yield part
 
     async def aclose(self) -> None:

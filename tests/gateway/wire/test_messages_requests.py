@@ -100,6 +100,32 @@ def test_a_result_is_text_or_blocks_or_nothing_and_an_error_says_so(block, read)
     assert understood("read", assistant(CALL), user(block)).messages[-1]["content"] == read
 
 
+def test_media_in_a_result_are_a_line_of_text():
+    png = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 4096}}
+    pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "A" * 4096}}
+    pages = {"type": "document", "title": "T", "source": {"type": "content", "content": [text("a"), png]}}
+    request = understood("a", assistant(CALL), user(result([text("ok"), png, pdf, pages])))
+    image = "[image/png, 3 KiB, not shown: this model reads text]"
+    lines = ["ok", image, "[application/pdf, 3 KiB, not shown: this model reads text]", "T", "a", image]
+    assert request.messages[-1]["content"].splitlines() == lines
+    assert request.not_shown == 3
+
+
+def test_media_beside_a_result_are_a_line_of_text_until_the_assistant_goes_on():
+    png = {"type": "image", "source": {"type": "url", "url": "https://x.example/a.png"}}
+    request = understood("a", assistant(CALL), user(result(), text("This is file 1:"), png), user(png))
+    line = "[image, https://x.example/a.png, not shown: this model reads text]"
+    assert [message["content"] for message in request.messages[2:]] == ["found", f"This is file 1:\n{line}", line]
+    error = refused("a", assistant(CALL), user(result()), assistant(text("ok")), user(png))
+    assert error.param == "messages.4.content.0"
+
+
+def test_what_a_browser_showed_is_read_as_json():
+    tabs = [{"id": "1", "url": "https://x.example", "active": True}]
+    shown = {"type": "browser_state", "tabs": tabs, "cache_control": {"type": "ephemeral"}}
+    assert json.loads(understood("a", assistant(CALL), user(result([shown]))).messages[-1]["content"]) == {"tabs": tabs}
+
+
 def test_thinking_is_not_read_again():
     thoughts = ({"type": "thinking", "thinking": "hm", "signature": "x"}, {"type": "redacted_thinking", "data": "x"})
     assert understood("a", assistant(*thoughts, text("b")), "c").messages[1] == {"role": "assistant", "content": "b"}
@@ -167,7 +193,8 @@ def test_a_block_that_is_not_text_is_refused_by_its_place(kind):
     error = refused("a", assistant(text("b")), user(text("look"), {"type": kind, "source": {}}))
     assert (error.status, error.param) == (400, "messages.2.content.1")
     assert f"{kind!r}" in error.message
-    assert refused("a", assistant(CALL), user(result([{"type": kind}]))).param == "messages.2.content.0.content.0"
+    if kind != "image":
+        assert refused("a", assistant(CALL), user(result([{"type": kind}]))).param == "messages.2.content.0.content.0"
     assert refused(system=[{"type": kind}]).param == "system.0"
 
 

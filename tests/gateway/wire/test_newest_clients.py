@@ -7,13 +7,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from anthropic.types.beta import BetaContentBlockParam
+from anthropic.types.beta.beta_tool_result_block_param import Content
 from openai.types.chat import completion_create_params as chat
 from openai.types.responses import input_token_count_params, response_compact_params, response_create_params
+from openai.types.responses.response_function_call_output_item_list_param import ResponseFunctionCallOutputItemParam
 from openai.types.responses.response_input_item_param import ResponseInputItemParam
 
 from services.gateway.wire import requests, responses_requests
-from services.gateway.wire.messages_requests import BLOCKS, LEFT_OUT, READ_AS_TEXT
-from services.gateway.wire.responses_items import CLIENT_CALLS, CLIENT_OUTPUTS, ITEMS
+from services.gateway.wire.media import MEDIA
+from services.gateway.wire.messages_requests import BLOCKS, LEFT_OUT, READ_AS_TEXT, RESULT_BLOCKS
+from services.gateway.wire.responses_items import CLIENT_CALLS, CLIENT_OUTPUTS, ITEMS, TEXT_PARTS
 from services.gateway.wire.responses_items import LEFT_OUT as ITEMS_LEFT_OUT
 
 
@@ -57,3 +60,10 @@ def test_every_block_of_a_message_is_known_or_refused_on_purpose() -> None:
     assert len(found) > 15, "the types are not where they were"
     # Pictures, and files for a container that there is not.
     assert found - understood == {"image", "container_upload"}
+
+
+@pytest.mark.parametrize(("union", "understood"), [(Content, RESULT_BLOCKS), (ResponseFunctionCallOutputItemParam, TEXT_PARTS)])
+def test_whatever_a_tool_may_return_is_understood(union: Any, understood: tuple[str, ...]) -> None:
+    found = set(kinds(union))
+    assert len(found) > 2, "the types are not where they were"
+    assert found - {*understood, *MEDIA} == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -99,6 +100,44 @@ def test_a_call_that_is_never_named_is_an_error() -> None:
 def test_an_engine_that_gives_up_is_an_error(reason: str) -> None:
     with pytest.raises(UpstreamError, match=reason):
         told({"delta": {"content": "Hal"}, "finish_reason": reason})
+
+
+# Whatever engines send, and more; most of it is text in the middle of an answer.
+TEXTS = st.one_of(st.none(), st.text(max_size=4))
+DELTAS = st.one_of(
+    st.fixed_dictionaries({"content": st.text(min_size=1, max_size=4)}),
+    st.none(),
+    st.dictionaries(st.sampled_from(("content", "refusal", "reasoning", "reasoning_content", "role", "odd")), TEXTS, max_size=3),
+    st.tuples(st.sampled_from((None, 0, 1)), NAMES, st.text(max_size=4)).map(
+        lambda call: entry(call[0], id=call[1], name=call[1], arguments=call[2])["delta"]
+    ),
+)
+RAW = st.fixed_dictionaries(
+    {"delta": DELTAS},
+    optional={
+        "logprobs": st.sampled_from((None, {}, {"content": [{"token": "x"}]})),
+        "finish_reason": st.sampled_from((None, None, None, "stop", "length", "tool_calls", "abort")),
+    },
+)
+
+
+def all_told(choice: Choice, take: Callable[[Any], Iterable[Any]], raw: list[Any]) -> tuple[Any, ...]:
+    clean: list[Any] = []
+    failure = ""
+    try:
+        for each in raw:
+            for piece in take(each):
+                # One by one: what came before an error counts.
+                clean.append(piece)
+    except UpstreamError as error:
+        failure = error.message
+    return clean, failure, choice.message, choice.logprobs, choice.finish_reason
+
+
+@given(st.lists(RAW, max_size=8))
+def test_the_short_way_for_what_is_frequent_tells_the_same(raw: list[Any]) -> None:
+    short, long = Choice(0), Choice(0)
+    assert all_told(short, short.take, raw) == all_told(long, long.take_any, raw)
 
 
 def test_nothing_follows_the_finish_reason() -> None:

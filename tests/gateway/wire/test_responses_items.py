@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -9,13 +10,23 @@ from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
 from services.gateway.records.stored import History
-from services.gateway.wire.responses_items import LEFT_OUT, compaction, input_items, messages_of, references, with_ids
+from services.gateway.wire.responses_items import (
+    LEFT_OUT,
+    OpenCall,
+    compaction,
+    input_items,
+    messages_of,
+    open_calls,
+    references,
+    with_ids,
+)
 from services.shared.contracts.errors import InvalidRequest, NotFound
 from services.shared.contracts.messages import normalised
 
 RESPONSE_ID = "resp_" + "0123456789abcdef" * 2
 CALL = {"type": "function_call", "call_id": "call_1", "name": "read", "arguments": '{"path":"a"}'}
 OUTPUT = {"type": "function_call_output", "call_id": "call_1", "output": "hello"}
+OPEN = OpenCall(call_id="call_1", name="read", arguments='{"path":"a"}')
 SHOWN: TypeAdapter[Any] = TypeAdapter(ResponseItem)
 
 
@@ -155,8 +166,10 @@ def test_what_says_nothing_to_our_models_is_left_out(kind: str) -> None:
 def test_a_compaction_of_ours_is_read_and_others_are_left_out() -> None:
     ours = compaction("They met in Köln.")
     assert chat([ours, {"role": "user", "content": "hi"}])[0]["content"].endswith("They met in Köln.")
+    assert chat([compaction("half an emoji \ud83d"), {"role": "user", "content": "hi"}])[0]["content"].endswith("emoji ?")
     held = ours["encrypted_content"]
-    for other in ("gAAA", held[:-3], held + "é", None, 5):
+    texts = "agentflux1." + base64.b64encode(b"They met.").decode()
+    for other in ("gAAA", held[:-3], held + "é", texts, None, 5):
         elsewhere = {"type": "compaction", "encrypted_content": other}
         assert chat([elsewhere, {"role": "user", "content": "hi"}]) == [{"role": "user", "content": "hi"}]
 
@@ -171,6 +184,38 @@ def test_a_compaction_stands_for_all_before_it_but_what_the_user_said() -> None:
     ]
     messages = chat([*before, compaction("They met."), {"role": "user", "content": "and?"}])
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+
+
+def test_a_result_may_come_after_a_compaction_that_holds_its_call() -> None:
+    before = [{"role": "user", "content": "hi"}, CALL]
+    assert open_calls(items(before)) == [OPEN]
+    assert open_calls(items([*before, OUTPUT])) == []
+    kept = compaction("They met.", open_calls(items(before)))
+    # A compaction of a compaction holds them as well.
+    assert open_calls(items([kept])) == [OPEN]
+    for between in ([], [CALL]):
+        messages = chat([before[0], kept, *between, OUTPUT])
+        assert [message["role"] for message in messages] == ["user", "assistant", "tool"]
+        assert [call["id"] for call in messages[1]["tool_calls"]] == ["call_1"]
+    for chain in (items([*before, kept]), items([kept])):
+        assert items([OUTPUT], history=History(items=chain)) != []
+
+
+def test_media_in_a_result_are_kept_as_a_line_of_text() -> None:
+    image = {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 1_000_000}
+    [_, kept] = items([CALL, {**OUTPUT, "output": [{"type": "input_text", "text": "ok"}, image]}])
+    assert kept["output"] == [
+        {"type": "input_text", "text": "ok"},
+        {"type": "input_text", "text": "[image/png, 732 KiB, not shown: this model reads text]"},
+    ]
+
+
+def test_media_that_a_client_puts_behind_a_result_are_a_line_of_text_until_the_assistant_goes_on() -> None:
+    shown = {"role": "user", "content": [{"type": "input_file", "filename": "a.pdf", "file_data": "AAAA"}]}
+    assert chat([CALL, OUTPUT, shown])[-1]["content"] == "[file, 3 B, a.pdf, not shown: this model reads text]"
+    with pytest.raises(InvalidRequest, match="input_file") as refused:
+        items([CALL, OUTPUT, {"role": "assistant", "content": "ok"}, shown])
+    assert refused.value.param == "input.3.content.0"
 
 
 def test_a_request_for_a_compaction_is_the_last_item() -> None:
@@ -237,7 +282,8 @@ def test_a_reference_stands_for_the_stored_item(reference: dict[str, Any]) -> No
         ([{**CALL, "name": ""}], "input.0.name"),
         ([{**CALL, "arguments": {"path": "a"}}], "input.0.arguments"),
         ([CALL, {**OUTPUT, "output": None}], "input.1.output"),
-        ([CALL, {**OUTPUT, "output": [{"type": "input_image"}]}], "input.1.output.0"),
+        ([CALL, {**OUTPUT, "output": [{"type": "unheard_of"}]}], "input.1.output.0"),
+        ([compaction("They met.", [OPEN]), {**OUTPUT, "call_id": "call_9"}], "input.1.call_id"),
         ([OUTPUT, CALL], "input.0.call_id"),
         ([CALL, {**OUTPUT, "call_id": "call_9"}], "input.1.call_id"),
         ([{"type": "item_reference"}], "input.0.id"),

@@ -66,7 +66,7 @@ class FakeEngine:
         if path == "/v1/models":
             if self.mood == "frozen":
                 await self._wait_for_the_end(reader)
-            return _write(writer, {"data": [{"id": "base", "max_model_len": self.context_length}]})
+            return write(writer, {"data": [{"id": "base", "max_model_len": self.context_length}]})
         self.requests.append(body)
         if self.mood in ("mute", "frozen"):
             await self._wait_for_the_end(reader)
@@ -75,9 +75,9 @@ class FakeEngine:
                 async with asyncio.timeout(self.delay_s):
                     await self._wait_for_the_end(reader)
         if self.mood == "busy":
-            return _write(writer, _error("The request queue is full", 503), "503 Service Unavailable")
+            return write(writer, _error("The request queue is full", 503), "503 Service Unavailable")
         if self.mood == "strict":
-            return _write(writer, _error("LoRA rank 64 is greater than max_lora_rank 16.", 400), "400 Bad Request")
+            return write(writer, _error("LoRA rank 64 is greater than max_lora_rank 16.", 400), "400 Bad Request")
         if self.mood == "drops":
             _reset(writer)
             raise ConnectionResetError
@@ -89,8 +89,8 @@ class FakeEngine:
             raise ConnectionResetError
         if path == "/v1/chat/completions" and body["stream"]:
             return await self._stream(reader, writer)
-        reply = _chat() if path == "/v1/chat/completions" else _scores(body) if "logprob_token_ids" in body else _texts(body)
-        _write(writer, reply)
+        reply = _chat() if path == "/v1/chat/completions" else scores_of(body) if "logprob_token_ids" in body else texts_of(body)
+        write(writer, reply)
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Words, and between them time to leave."""
@@ -135,7 +135,7 @@ def engine_process(*, delay_s: float = 0.0) -> Iterator[tuple[str, psutil.Popen]
             process.kill()
 
 
-def _write(writer: asyncio.StreamWriter, body: dict[str, Any], status: str = "200 OK") -> None:
+def write(writer: asyncio.StreamWriter, body: dict[str, Any], status: str = "200 OK") -> None:
     content = json.dumps(body).encode()
     _head(writer, "application/json", f"content-length: {len(content)}", status)
     writer.write(content)
@@ -166,13 +166,13 @@ def _usage(prompt: int, completion: int) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "prompt_tokens_details": details}
 
 
-def _scores(body: dict[str, Any]) -> dict[str, Any]:
+def scores_of(body: dict[str, Any]) -> dict[str, Any]:
     top = {f"token_id:{token}": -1.0 for token in body["logprob_token_ids"]}
     choices = [{"index": i, "text": "x", "logprobs": {"top_logprobs": [top]}} for i, _ in enumerate(body["prompt"])]
     return {"choices": choices, "usage": _usage(sum(map(len, body["prompt"])), len(choices))}
 
 
-def _texts(body: dict[str, Any]) -> dict[str, Any]:
+def texts_of(body: dict[str, Any]) -> dict[str, Any]:
     choices = [{"index": index, "text": "{}", "finish_reason": "stop"} for index in range(body["n"])]
     return {"choices": choices, "usage": _usage(len(body["prompt"]), len(choices))}
 
