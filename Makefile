@@ -9,7 +9,7 @@ STORE ?= .run/adapters
 export Q
 if_installed = if [ -x $(PYTHON_IN_VENV) ]; then $(PYTHON_IN_VENV) -m deploy.local $(1); else echo "nothing is installed, so nothing is running"; fi
 
-.PHONY: help setup toolsets dev up down status ask train check test bench bench-engine bench-gateway bench-sandbox fuzz-sandbox proto chart lock clean images compose-proof
+.PHONY: help setup toolsets dev up down status ask train train-bfcl check test bench bench-engine bench-gateway bench-hedging bench-sandbox fuzz-sandbox proto chart lock clean images compose-proof
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,12 @@ ask: ## Let a small agent answer a question: make ask Q="Read the file README.tx
 train: setup ## Train adapters for a toolset, and publish them if they are better: TOOLSET=filesystem PROFILE=small
 	@$(PYTHON_IN_VENV) -m trainer --toolset $(TOOLSET) --profile $(PROFILE) --store $(STORE)
 
+train-bfcl: setup ## Train adapters for functions that people asked for (the live part of BFCL), and report what they are worth
+	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --require-hashes --target build/bfcl-eval --requirement trainer/bfcl.txt
+	@$(PYTHON_IN_VENV) -m trainer.bfcl --package build/bfcl-eval --out build/toolsets/bfcl
+	@$(PYTHON_IN_VENV) -m trainer --toolset bfcl --toolsets-dir build/toolsets --conversations build/toolsets/bfcl/conversations.jsonl \
+	  --profile $(PROFILE) --epochs 6 --store build/adapters
+
 check: dev ## Layout, lint, types, protocol
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -55,6 +61,9 @@ bench-engine: dev ## Measure the engine: LoRA kernels, votes, agent steps, activ
 
 bench-gateway: dev ## Measure what the gateway adds, beside peers (15 minutes; nothing else may run): ARGS="--rounds 3 --no-peers"
 	$(PYTHON_IN_VENV) -m tests.bench.gateway $(ARGS)
+
+bench-hedging: dev ## Measure whether it would pay to ask a second engine for a slow vote, on stand-ins for engines (20 minutes)
+	$(PYTHON_IN_VENV) -m tests.bench.hedging
 
 bench-sandbox: dev ## Measure what the sandbox adds, beside the plain MCP client (3 minutes; nothing else may run)
 	$(PYTHON_IN_VENV) -m tests.bench.sandbox
