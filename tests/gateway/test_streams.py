@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
@@ -171,3 +173,16 @@ async def test_a_deadline_ends_a_stream_in_the_words_of_its_door() -> None:
     await tell(bursts(("one",), ("never",), pause_s=30), Words(), client, request_timeout_s=0.05)
     assert client.written[0] == b"one"
     assert b"longer than 0.05 s" in client.written[-1]
+
+
+async def test_a_stream_that_is_over_leaves_nothing_for_the_collector() -> None:
+    door = Words()
+    told = weakref.ref(door)
+    gc.disable()
+    try:
+        await tell(bursts(("one",)), door, Client())
+        del door
+        await asyncio.sleep(0)
+        assert told() is None
+    finally:
+        gc.enable()

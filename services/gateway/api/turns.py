@@ -173,6 +173,8 @@ class Turn:
             # middle of closing its connections.
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({self._task})
+        # The listener knows its turn: the two would stay in memory until the collector finds them, which is seldom.
+        self._take = self._listener = None
 
     async def __aenter__(self) -> Turn:
         return self
