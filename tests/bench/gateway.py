@@ -32,7 +32,7 @@ import psutil
 
 from deploy.local.plan import REPOSITORY
 from deploy.local.progress import Progress
-from tests.bench.instant import SPREAD
+from tests.bench.instant import SLOWLY, SPREAD
 
 PEERS = REPOSITORY / "build" / "bench" / "peers"
 # 1.82.7, 1.82.8 and 1.107.0 of litellm were compromised: the version is exact.
@@ -46,6 +46,7 @@ BODIES = {
     "tools": {**ASK, "tools": [TOOL]},
     "stream": {**ASK, "stream": True},
     "spread": {**ASK, "messages": [{"role": "user", "content": SPREAD}], "stream": True},
+    "slow": {**ASK, "messages": [{"role": "user", "content": f"{SPREAD} {SLOWLY}"}], "stream": True},
 }
 PARTS = ("latency", "throughput", "streams", "memory", "overload")
 
@@ -134,7 +135,7 @@ def main() -> None:
         if "streams" in parts:
             streams(bench, behind, url, args.rounds)
         if "memory" in parts:
-            memory(bench, process, ours, args.soak)
+            memory(bench, process, [*ours, Target("gateway, streams", url, "stream")], args.soak)
         if "overload" in parts:
             overload(bench)
     target = REPOSITORY / "build" / "bench" / "gateway.json"
@@ -185,13 +186,13 @@ def throughput(bench: Bench, targets: list[Target], rounds: int) -> None:
 
 
 def streams(bench: Bench, behind: str, gateway: str, rounds: int) -> None:
-    """256 streams at once, 64 words each, 20 ms apart: frames that arrive, gaps between words, how long words are on their way.
+    """256 streams at once, 64 words each, 20 or 40 ms apart: frames that arrive, gaps between words, how long words take.
 
     In step: all words of a beat are sent at once, as an engine does that serves all; the last of them waits until the others are
     forwarded. Spread: every stream has its own beat.
     """
     rows: list[dict[str, Any]] = []
-    for mode, body in (("in step", "stream"), ("spread", "spread")):
+    for mode, body in (("in step", "stream"), ("spread", "spread"), ("spread, 40 ms", "slow")):
         targets = [Target("stand-in, direct", behind, body), Target("gateway", gateway, body)]
         found = [{target.name: _streamed(bench, target, mode) for target in targets} for _ in range(max(3, rounds))]
         for of_round in found:
@@ -203,7 +204,7 @@ def streams(bench: Bench, behind: str, gateway: str, rounds: int) -> None:
         }
         bench.results.setdefault("streams_added", {})[mode] = added
         told = "  ".join(f"{name.removesuffix('_ms').replace('_', ' ')} {ms:.2f} ms" for name, ms in added.items())
-        bench.progress.show(f"256 streams {mode:8} {told}")
+        bench.progress.show(f"256 streams {mode:13} {told}")
     bench.results["streams"] = rows
 
 
@@ -216,19 +217,19 @@ def _streamed(bench: Bench, target: Target, mode: str) -> dict[str, Any]:
     for name, values in (("gap", gaps), ("delay", delays)):
         row |= {f"{name}_p50_ms": _at(values, 0.5) * 1e3, f"{name}_p99_ms": _at(values, 0.99) * 1e3}
     bench.progress.show(
-        f"256 streams {mode:8} {target.name:18} whole {whole}  gap p50 {row['gap_p50_ms']:.1f}  p99 {row['gap_p99_ms']:.1f} ms  "
+        f"256 streams {mode:13} {target.name:18} whole {whole}  gap p50 {row['gap_p50_ms']:.1f}  p99 {row['gap_p99_ms']:.1f} ms  "
         f"delay p50 {row['delay_p50_ms']:.2f}  p99 {row['delay_p99_ms']:.2f} ms"
     )
     return row
 
 
 def memory(bench: Bench, process: psutil.Process, targets: list[Target], soak_s: float) -> None:
-    """Resident memory under steady load."""
+    """Resident memory under a steady load of 500 requests per second and of streams."""
     sizes: list[float] = []
     until = time.monotonic() + soak_s
     while time.monotonic() < until:
         for target in targets:
-            bench.load(target, 64, 3000)
+            bench.load(target, 64, 128 if target.body == "stream" else 2500, rate=500)
         sizes.append(process.memory_info().rss / 2**20)
     bench.results["memory"] = {"soak_s": soak_s, "rss_mib": sizes}
     bench.progress.show(f"memory over {soak_s:.0f} s: {sizes[0]:.0f} MiB after the first load, {sizes[-1]:.0f} MiB at the end")

@@ -1,7 +1,7 @@
 """An engine, a selector and an argument service that answer at once: `python -m tests.bench.instant PORT DELAY_MS`.
 
-HTTP/1.1 by hand on asyncio, so that the stand-in costs as little as Python can. Streamed answers are 64 words, 20 ms apart; each
-is the time at which it was sent.
+HTTP/1.1 by hand on asyncio, so that the stand-in costs as little as Python can. Streamed answers are 64 words, 20 ms apart, or
+40 ms where they are asked for slowly; each is the time at which it was sent.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import cast
 
 import uvloop
 
-WORDS, WORD_S = 64, 0.02
+WORDS, WORD_S, SLOW_WORD_S = 64, 0.02, 0.04
 # Before the first word and after the last: what streams cost that begin and end is not measured with the words of the others.
 PAUSE_S = 1.0
 # Streams speak in step, as those of one engine do, unless a request's body holds this: then each has its own beat.
 SPREAD = "each in its own time"
+SLOWLY = "and slowly"
 # The longest sleep, for new requests wait as long.
 SLEEP_S = 0.0005
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -90,15 +91,16 @@ class Instant(asyncio.Protocol):
             path = head.split(b" ", 2)[1]
             loop = asyncio.get_running_loop()
             if path == b"/v1/chat/completions" and b'"stream":true' in body.replace(b" ", b""):
-                loop.call_later(self.delay_s, self.stream, SPREAD.encode() in body)
+                word_s = SLOW_WORD_S if SLOWLY.encode() in body else WORD_S
+                loop.call_later(self.delay_s, self.stream, SPREAD.encode() in body, word_s)
             elif self.delay_s:
                 loop.call_later(self.delay_s, self.send, REPLIES.get(path, OTHER))
             else:
                 self.send(REPLIES.get(path, OTHER))
 
-    def stream(self, spread: bool) -> None:
+    def stream(self, spread: bool, word_s: float) -> None:
         self.send(STREAM_HEAD + chunk({"role": "assistant", "content": ""}))
-        SPEAKER.begin(self, spread)
+        SPEAKER.begin(self, spread, word_s)
 
     def send(self, data: bytes) -> None:
         if self.transport is not None:
@@ -110,27 +112,27 @@ class Speaker:
 
     def __init__(self) -> None:
         self.numbers = itertools.count()
-        # When, which stream (by number, for heaps compare), and how many words it has said.
-        self.due: list[tuple[float, int, Instant, int]] = []
+        # When, which stream (by number, for heaps compare), how many words it has said, and how long it waits between them.
+        self.due: list[tuple[float, int, Instant, int, float]] = []
 
-    def begin(self, stream: Instant, spread: bool) -> None:
+    def begin(self, stream: Instant, spread: bool, word_s: float) -> None:
         number = next(self.numbers)
         # The golden ratio spreads any number of streams evenly.
         beat = number * 0.618034 % 1 if spread else 0.0
-        first = ((time.monotonic() + PAUSE_S) // WORD_S + 1 + beat) * WORD_S
-        heapq.heappush(self.due, (first, number, stream, 0))
+        first = ((time.monotonic() + PAUSE_S) // word_s + 1 + beat) * word_s
+        heapq.heappush(self.due, (first, number, stream, 0, word_s))
         if len(self.due) == 1:
             self.speak()
 
     def speak(self) -> None:
         while self.due and self.due[0][0] <= (now := time.monotonic()):
-            at, number, stream, said = heapq.heappop(self.due)
+            at, number, stream, said, word_s = heapq.heappop(self.due)
             if said == WORDS:
                 stream.send(STREAM_END)
                 continue
             stream.send(b"%b%017.6f%b" % (WORD[0], now, WORD[1]))
-            pause_s = WORD_S if said + 1 < WORDS else PAUSE_S
-            heapq.heappush(self.due, (at + pause_s, number, stream, said + 1))
+            pause_s = word_s if said + 1 < WORDS else PAUSE_S
+            heapq.heappush(self.due, (at + pause_s, number, stream, said + 1, word_s))
         if self.due:
             # In the loop, for a thread would have to be waited for.
             time.sleep(max(0.0, min(self.due[0][0] - time.monotonic(), SLEEP_S)))
