@@ -112,6 +112,7 @@ def test_from_finished_conversations_to_published_adapters_without_a_server(tmp_
     )
     told = run(plan, tmp_path / "store", silent, TrainMetrics("mine"), force=True)
     assert "release 1 of mine: " in told
+    assert "--seed 0 --epochs 1 --conversations mine.jsonl" in (tmp_path / "store" / "mine.manifest.json").read_text()
     dataset = json.loads((plan.work / "dataset.json").read_text())
     assert dataset["dropped"] == {"pairing": 1, "unreadable": 1}
     held_out = {json.loads(line)["id"] for line in (plan.work / "test.jsonl").read_text().splitlines()}
