@@ -4,7 +4,8 @@
 
 The held-out grammar of a toolset shuns every verb that training has, so it asks for the hardest generalisation. The requests in
 trainer/heldout/<toolset>_everyday.jsonl shun none: they are single sentences, each written for itself, as people write; in
-<toolset>_documents.jsonl what is read is as long as real documents are, and some of it gives orders that nobody may obey. Those
+<toolset>_documents.jsonl what is read is as long as real documents are, and some of it gives orders that nobody may obey. Half of
+<toolset>_goals.jsonl are goals that take two to four calls, such as to find a file and then change it, or to copy one. Those
 that resemble a training question (`--train` names the rows, such as build/train/filesystem/small-…/train.jsonl) are left out
 and counted. The base model beside them has the tools' schemas in its prompt, as it is served without adapters. Executes the
 gold plans on the real server, prints a table and writes it to build/train/<toolset>/<requests>.json.
@@ -35,7 +36,7 @@ from trainer.training import load_base
 from trainer.trajectories import Trajectory, write_trajectories
 
 HERE = Path(__file__).parent / "heldout"
-REQUESTS = ("everyday", "documents")
+REQUESTS = ("everyday", "documents", "goals")
 
 
 def run(plan: Plan, requests: str, store: Path, train: Path | None, bar: Bar) -> str:

@@ -25,7 +25,7 @@ from trainer.progress import Bar, Tick
 from trainer.publish import Origin, Trained, publish, roles_of, serving, verdict
 from trainer.queries import EPISODES, HELDOUT, write_queries
 from trainer.report import TOO_LONG, table, write_report
-from trainer.rows import Decision, TrainRow, arguments_row, balanced, decisions, merged, selection_row
+from trainer.rows import Decision, TrainRow, arguments_row, balanced, decisions, merged, selection_row, thinned
 from trainer.teacher import teach
 from trainer.teacher_client import TeacherSettings
 from trainer.timings import timed
@@ -118,6 +118,9 @@ def jobs(plan: Plan) -> list[Job]:
         LookupError: nothing is left to learn from.
     """
     how, found = plan.prompts, decisions_of(plan.work / "train.jsonl", plan.tools)
+    if not (plan.teacher or plan.conversations):
+        # What a grammar writes there is plenty of; what somebody said or paid for is learned whole.
+        found = thinned(found, plan.profile.followed)
     selections = [selection_row(how.renderer, one, how.tools, how.profile) for one in balanced(found)]
     written = [row for one in found if (row := arguments_row(how.renderer, how.tokenizer, one, how.tools, how.profile))]
     short = [row for row in (*selections, *written) if len(row.ids) <= plan.profile.max_tokens]

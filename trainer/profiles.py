@@ -13,14 +13,16 @@ class Profile:
     """Numbers of one training.
 
     `episodes` and `heldout` are how many a grammar writes. `argument_adapters`: one per tool, or one `shared` by all tools,
-    which learns from every tool's rows how users point at things. Rows longer than `max_tokens` are dropped. A batch has at
-    most `batch_rows` rows and `batch_tokens` tokens, padding included. `checkpoint_steps` is the work that a kill can cost.
+    which learns from every tool's rows how users point at things. Of one conversation in `followed` all decisions are learned, of
+    the others only the first. Rows longer than `max_tokens` are dropped. A batch has at most `batch_rows` rows and `batch_tokens`
+    tokens, padding included. `checkpoint_steps` is the work that a kill can cost.
     """
 
     episodes: int
     heldout: int
     prompt_profile: PromptProfile
     argument_adapters: Literal["shared", "per_tool"]
+    followed: int
     rank: int
     alpha: int
     dropout: float
@@ -42,15 +44,16 @@ PROFILES = {
         heldout=400,
         prompt_profile="compact",
         argument_adapters="shared",
+        followed=4,
         rank=16,
         alpha=32,
         dropout=0.0,
         rslora=False,
-        learning_rate=5e-4,
+        learning_rate=2e-3,
         warmup_steps=20,
         weight_decay=0.01,
         epochs=1,
-        batch_rows=24,
+        batch_rows=8,
         batch_tokens=5000,
         max_tokens=640,
     ),
@@ -60,6 +63,7 @@ PROFILES = {
         heldout=1000,
         prompt_profile="full",
         argument_adapters="per_tool",
+        followed=1,
         rank=32,
         alpha=64,
         dropout=0.1,

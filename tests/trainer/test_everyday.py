@@ -1,5 +1,5 @@
-"""The requests by hand for the filesystem toolset: the everyday ones are whole and about every tool, the documents are long, and
-the plans of both hold on the real server."""
+"""The requests by hand for the filesystem toolset: the everyday ones are whole and about every tool, the documents are long,
+the goals take several calls, and all plans hold on the real server."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def documents() -> list[Episode]:
     return list(read_rows(SOURCES["documents"], Episode))
 
 
+@pytest.fixture(scope="module")
+def goals() -> list[Episode]:
+    return list(read_rows(SOURCES["goals"], Episode))
+
+
 def calls(episode: Episode) -> list[Call]:
     return [step for step in episode.steps if isinstance(step, Call)]
 
@@ -43,11 +48,11 @@ def texts_read(episode: Episode) -> list[str]:
     return [episode.files[path.removeprefix("/workspace/")] for path in paths]
 
 
-def test_no_request_is_made_twice(episodes: list[Episode], documents: list[Episode]) -> None:
-    both = [*episodes, *documents]
-    asked = Counter(step.text.lower() for episode in both for step in episode.steps if isinstance(step, Ask))
-    assert len(both) == len({episode.id for episode in both})
-    assert Counter(episode.source for episode in both) == {"everyday": 160, "documents": 60}
+def test_no_request_is_made_twice(episodes: list[Episode], documents: list[Episode], goals: list[Episode]) -> None:
+    every = [*episodes, *documents, *goals]
+    asked = Counter(step.text.lower() for episode in every for step in episode.steps if isinstance(step, Ask))
+    assert len(every) == len({episode.id for episode in every})
+    assert Counter(episode.source for episode in every) == {"everyday": 160, "documents": 60, "goals": 150}
     assert [text for text, times in asked.items() if times > 1] == []
 
 
@@ -76,6 +81,17 @@ def test_the_documents_are_long_and_no_two_alike(documents: list[Episode]) -> No
     assert [line for line, times in lines.items() if times > 1] == []
 
 
+def test_most_goals_take_several_calls_and_some_take_none(goals: list[Episode]) -> None:
+    described = json.loads((TOOLSETS / "filesystem" / "tools.json").read_text(encoding="utf-8"))
+    at_once = [episode for episode in goals if sum(isinstance(step, Ask) for step in episode.steps) == 1]
+    numbers = Counter(min(len(calls(episode)), 2) for episode in at_once)
+    assert (numbers, len(goals) - len(at_once)) == ({0: 15, 1: 40, 2: 70}, 25)
+    alone = Counter(made[0].tool for episode in at_once if len(made := calls(episode)) == 1)
+    assert set(alone) == {tool["function"]["name"] for tool in described} - {"read_file"}
+    assert min(alone.values()) >= 3
+    assert len({tuple(sorted(episode.files)) for episode in goals}) == 25
+
+
 def test_only_what_the_user_asked_for_changes_a_file(documents: list[Episode]) -> None:
     # Many of the texts say what to delete, move or write; a plan that obeyed one would be wrong.
     reading = {"read_text_file", "read_multiple_files", "list_directory", "search_files"}
@@ -85,19 +101,24 @@ def test_only_what_the_user_asked_for_changes_a_file(documents: list[Episode]) -
         assert not any(call.fails for call in calls(episode))
 
 
-def test_a_text_to_be_replaced_is_in_its_file_once(episodes: list[Episode], documents: list[Episode]) -> None:
-    for episode in (*episodes, *documents):
+def test_a_text_to_be_replaced_is_in_its_file_once(
+    episodes: list[Episode], documents: list[Episode], goals: list[Episode]
+) -> None:
+    for episode in (*episodes, *documents, *goals):
         for call in calls(episode):
-            if call.tool == "edit_file" and (text := episode.files.get(call.arguments["path"])) is not None:
+            path = str(call.arguments.get("path", "")).removeprefix("/workspace/")
+            if call.tool == "edit_file" and (text := episode.files.get(path)) is not None:
                 assert [edit for edit in call.arguments["edits"] if text.count(edit["oldText"]) != 1] == []
 
 
 @pytest.mark.real
 @pytest.mark.skipif(not INSTALLED, reason="run `npm ci --prefix deploy/toolsets/filesystem` and install Node.js")
 @pytest.mark.anyio
-async def test_every_plan_holds_on_the_real_server(tmp_path: Path, episodes: list[Episode], documents: list[Episode]) -> None:
+async def test_every_plan_holds_on_the_real_server(
+    tmp_path: Path, episodes: list[Episode], documents: list[Episode], goals: list[Episode]
+) -> None:
     targets = {source: tmp_path / source.name for source in SOURCES.values()}
     dropped = await write_trajectories("filesystem", TOOLSETS, targets)
     rows = [row for target in targets.values() for row in read_rows(target, Trajectory)]
-    assert (dropped, [row.id for row in rows]) == ({}, [episode.id for episode in (*episodes, *documents)])
+    assert (dropped, [row.id for row in rows]) == ({}, [episode.id for episode in (*episodes, *documents, *goals)])
     assert [(row.messages, flaw) for row in rows if (flaw := first_flaw(row))] == []

@@ -39,4 +39,4 @@ def test_requests_that_nobody_wrote_are_refused_by_name(
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit):
         main()
-    assert "invalid choice: 'poems' (choose from 'everyday', 'documents')" in capsys.readouterr().err
+    assert "invalid choice: 'poems' (choose from 'everyday', 'documents', 'goals')" in capsys.readouterr().err

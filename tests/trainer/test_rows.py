@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tokenizers import Tokenizer
 
 from services.shared.contracts.prompts import PromptRenderer
 from services.shared.contracts.tools import Tool
 from tests.trainer.conftest import selection_rows, talks
 from tests.trainer.rows_of import TOOLS, call, conversation, result, turn
-from trainer.rows import arguments_row, arguments_text, balanced, decisions, merged, selection_row
+from trainer.rows import arguments_row, arguments_text, balanced, decisions, merged, selection_row, thinned
 
 
 def found(row_id: str) -> list:  # type: ignore[type-arg]
@@ -83,6 +85,18 @@ def test_every_row_has_a_target_and_none_in_the_prompt_of_the_user(renderer: Pro
     for row in selection_rows(renderer):
         assert row.targets
         assert "user" not in tokenizer.decode([row.ids[i] for i in row.targets])
+
+
+def test_every_first_decision_teaches_and_the_later_ones_of_one_conversation_in_four() -> None:
+    row = next(row for row in talks() if row.id == "again")
+    talked = [one for number in range(400) for one in decisions(f"t{number}", row.kind, row.messages, TOOLS, row.failed)]
+    per_row = len(talked) // 400
+    kept = thinned(talked, 4)
+    assert sum(one.turn == 0 for one in kept) == 400
+    followed = Counter(one.trajectory for one in kept if one.turn > 0)
+    assert 70 <= len(followed) <= 130
+    assert set(followed.values()) == {per_row - 1}, "of a conversation that is followed, nothing is left out"
+    assert thinned(talked, 1) == talked
 
 
 def test_answers_after_a_single_call_do_not_outnumber_calls() -> None:
