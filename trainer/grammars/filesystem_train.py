@@ -1,6 +1,6 @@
 """The training grammar of the filesystem toolset: how often which kind of conversation is written.
 
-Two in three are one request, among them nine in a hundred that are small talk or what no tool can do. The others go on for
+Two in three are one request, among them eight in a hundred that are small talk or what no tool can do. The others go on for
 several calls or several turns: a quarter of all are goals, of which mostly only the first call is learned, at the cost of a
 single request. The weights are parts of a hundred.
 """
@@ -27,7 +27,7 @@ SINGLE = (
     Scene("write", 4.4, one.single(one.write)),
     Scene("edit", 4.2, one.single(one.edit)),
     Scene("mkdir", 3.2, one.single(one.mkdir)),
-    Scene("list", 5, one.single(one.list_folder)),
+    Scene("list", 4.8, one.single(one.list_folder)),
     Scene("sizes", 3.8, one.single(one.sizes)),
     Scene("tree", 3.4, one.single(one.tree)),
     Scene("move", 3, one.single(one.move)),
@@ -36,10 +36,10 @@ SINGLE = (
     Scene("info", 3.8, one.single(one.info)),
     Scene("allowed", 3.2, one.single(one.allowed)),
     Scene("chat", 4.2, one.chat),
-    Scene("outside", 4.6, one.outside),
+    Scene("outside", 4.2, one.outside),
 )
 GOALS = (
-    Scene("joined_wishes", 4.5, goals.joined_wishes),
+    Scene("joined_wishes", 3.9, goals.joined_wishes),
     Scene("find_then_read", 2.2, goals.find_then_read),
     Scene("find_then_media", 0.9, goals.find_then_media),
     Scene("find_then_info", 0.9, goals.find_then_info),

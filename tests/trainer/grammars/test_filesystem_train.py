@@ -89,14 +89,14 @@ def test_each_tool_is_asked_for_in_many_sentences() -> None:
 def test_each_scene_gets_its_share() -> None:
     counts = Counter(episode.kind for episode in EPISODES)
     assert sum(scene.weight for scene in GRAMMAR.scenes) == pytest.approx(100)
-    assert sum(scene.weight for scene in SINGLE) == pytest.approx(82)
+    assert sum(scene.weight for scene in SINGLE) == pytest.approx(66)
     for scene in GRAMMAR.scenes:
         assert counts[scene.kind] >= 0.9 * scene.weight * 40, scene.kind
 
 
-def test_every_tool_but_the_deprecated_one_has_four_in_a_hundred_of_the_single_requests() -> None:
+def test_every_tool_but_the_deprecated_one_has_three_in_a_hundred_of_the_single_requests() -> None:
     counts = Counter(tool for episode in EPISODES for tool in called_alone(episode))
-    assert all(counts[tool] >= 0.04 * 0.95 * len(EPISODES) for tool in TOOLS if tool != "read_file"), counts
+    assert all(counts[tool] >= 0.03 * 0.95 * len(EPISODES) for tool in TOOLS if tool != "read_file"), counts
     assert 0 < counts["read_file"] <= 0.02 * len(EPISODES)
 
 
