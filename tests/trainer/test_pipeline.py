@@ -62,6 +62,21 @@ def test_rows_that_are_too_long_are_left_out(plan: Plan) -> None:
     assert max(len(row.ids) for job in jobs(shorter) for row in job.rows) < longest
 
 
+def test_what_somebody_said_or_paid_for_is_learned_whole(plan: Plan, tmp_path: Path) -> None:
+    # With so large a number no conversation that a grammar wrote is followed beyond its first decision.
+    never = replace(plan, profile=replace(plan.profile, followed=10**9))
+    targets = {
+        name: sum(len(row.targets) for job in jobs(one) for row in job.rows)
+        for name, one in {
+            "grammar": never,
+            "teacher": replace(never, teacher=True),
+            "conversations": replace(never, conversations=[tmp_path / "train.jsonl"]),
+            "all": replace(plan, profile=replace(plan.profile, followed=1)),
+        }.items()
+    }
+    assert targets["grammar"] < targets["teacher"] == targets["conversations"] == targets["all"]
+
+
 def test_activated_adapters_learn_one_turn_a_row(plan: Plan) -> None:
     merged, apart = (jobs(replace(plan, activation=activation))[0].rows for activation in (None, [1]))
     assert len(apart) > len(merged)

@@ -1,8 +1,8 @@
 """The training grammar of the filesystem toolset: how often which kind of conversation is written.
 
 Two in three are one request, among them eight in a hundred that are small talk or what no tool can do. The others go on for
-several calls or several turns: a quarter of all are goals, of which mostly only the first call is learned, at the cost of a
-single request. The weights are parts of a hundred.
+several calls or several turns. A quarter of all are goals: where only the first call is learned (`followed` of the profile), one
+costs no more than a single request. The weights are parts of a hundred.
 """
 
 from __future__ import annotations
