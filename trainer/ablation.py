@@ -91,10 +91,8 @@ def outcomes(study: Study, variant: str, seed: int) -> list[Outcome]:
     activation = study.activation if variant == "alora" else None
     made = [train(study.base, task.job, task.profile, folder, seed=seed, activation=activation) for task in todo]
     prompts = replace(study.prompts, activation=activation)
-    with wearing(study.base, made[0]) as model:
-        found = select_all(model, prompts, study.heldout)
-    with wearing(study.base, made[-1]) as model:
-        found = write_all(model, prompts, found, study.heldout)
+    found = select_all(wearing(study.base, made[0]), prompts, study.heldout)
+    found = write_all(wearing(study.base, made[-1]), prompts, found, study.heldout)
     write_rows(folder / "outcomes.jsonl", found)
     return found
 

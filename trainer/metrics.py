@@ -7,8 +7,9 @@ the services that follow the store show as agentflux_train_last_timestamp_second
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import torch
@@ -36,13 +37,18 @@ class TrainMetrics:
             registry=self.registry,
         )  # fmt: skip
         self._done = Gauge(
-            "agentflux_train_step_done_ratio", "How much of the step is done; NaN where it cannot tell.", registry=self.registry
+            "agentflux_train_step_done_ratio",
+            "How much of the step is done, of several at once the least; NaN where it cannot tell.",
+            registry=self.registry,
         )
         self._remaining = Gauge(
             "agentflux_train_step_remaining_seconds",
-            "Seconds that the step will still take, at its pace so far; NaN where it cannot tell.",
+            "Seconds that the step will still take, at its pace so far, of several at once the most; NaN where it cannot tell.",
             registry=self.registry,
         )
+        # Of each step under way, by its full name: how much is done, and the seconds that it will still take.
+        self._under_way: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
         self._trajectories = Gauge(
             "agentflux_train_trajectories", "Trajectories that were kept, by part: train, valid, test.", ["part"],
             registry=self.registry,
@@ -101,25 +107,42 @@ class TrainMetrics:
 
     @contextmanager
     def _in_step(self, name: str) -> Iterator[Tick]:
-        # `train select` and `arguments, base` are steps by their first word, of which there are few.
-        step = self._step.labels(self._toolset, name.split()[0].rstrip(","))
-        step.set(1)
-        self._done.set(math.nan)
-        self._remaining.set(math.nan)
+        self._stands(name, math.nan, math.nan)
         began: tuple[int, float] | None = None
 
         def tick(done: int, total: int) -> None:
             nonlocal began
             # A step that goes on where it was killed does not begin at 0.
             first, at = began = began or (done, time.monotonic())
-            self._done.set(done / total)
-            if done > first:
-                self._remaining.set((total - done) * (time.monotonic() - at) / (done - first))
+            pace = (time.monotonic() - at) / (done - first) if done > first else math.nan
+            self._stands(name, done / total, (total - done) * pace)
 
         try:
             yield tick
         finally:
-            step.set(0)
+            self._stands(name)
+
+    def _stands(self, name: str, *found: float) -> None:
+        """How much of a step is done and how many seconds it will still take; without them, that it has ended."""
+        with self._lock:
+            if found:
+                done, remaining = found
+                self._under_way[name] = (done, remaining)
+            else:
+                del self._under_way[name]
+            # `train select` and `arguments, base` are steps by their first word, of which there are few.
+            kind, *others = (one.split()[0].rstrip(",") for one in (name, *self._under_way))
+            self._step.labels(self._toolset, kind).set(kind in others)
+            if self._under_way:
+                shares, seconds = zip(*self._under_way.values(), strict=True)
+                self._done.set(_nan_or(min, shares))
+                self._remaining.set(_nan_or(max, seconds))
+
+
+def _nan_or(choose: Callable[[Iterable[float]], float], values: Iterable[float]) -> float:
+    """What is chosen of the values, or NaN where one of them is."""
+    known = list(values)
+    return math.nan if any(map(math.isnan, known)) else choose(known)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from services.shared.contracts.prompts import answer_label
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
+from trainer.at_once import at_once
 from trainer.dataset import HELDOUT_TRAJECTORIES, REPORT, heldout_of, write_dataset
 from trainer.episodes import read_rows, write_rows
 from trainer.evaluate import Prompts, select_all, write_all
@@ -21,7 +23,7 @@ from trainer.figures import Outcome, figures, read_outcomes
 from trainer.importing import finished
 from trainer.metrics import TrainMetrics
 from trainer.profiles import Profile
-from trainer.progress import Bar, Tick
+from trainer.progress import Bar
 from trainer.publish import Origin, Trained, publish, roles_of, serving, verdict
 from trainer.queries import EPISODES, HELDOUT, write_queries
 from trainer.report import TOO_LONG, table, write_report
@@ -151,33 +153,44 @@ def decisions_of(path: Path, tools: Sequence[Tool], count: int | None = None) ->
 
 def train_all(plan: Plan, base: Any, bar: Bar, metrics: TrainMetrics) -> list[Trained]:
     """Step 4: every adapter over the one base."""
-    trained, found = [], jobs(plan)
+    found = jobs(plan)
     metrics.rows({job.alias: len(job.rows) for job in found}, json.loads((plan.work / TOO_LONG).read_text()))
-    for job in found:
-        with timed(plan.work, f"train {job.alias}") as timing, bar(f"train {job.alias}") as tick:
+    # Dropout draws from a random state that all threads share: side by side, the same seed would not give the same adapter.
+    most = 1 if plan.profile.dropout else _side_by_side(base)
+    return at_once([partial(_train_one, plan, base, metrics, job) for job in found], bar, most)
 
-            def shown(step: int, steps: int, loss: float, tokens: int, tick: Tick = tick, alias: str = job.alias) -> None:
-                tick(step, steps)
-                metrics.batch(alias, tokens, loss)
 
-            folder = train(base, job, plan.profile, plan.work, seed=plan.seed, activation=plan.activation, tick=shown)
-            timing.tokens = sum(len(row.ids) for row in job.rows) * plan.profile.epochs
-        trained.append(Trained(folder, job.role, job.tool, plan.profile.rank, job.data_sha256))
-    return trained
+def _train_one(plan: Plan, base: Any, metrics: TrainMetrics, job: Job, bar: Bar) -> Trained:
+    with timed(plan.work, f"train {job.alias}") as timing, bar(f"train {job.alias}") as tick:
+
+        def shown(step: int, steps: int, loss: float, tokens: int) -> None:
+            tick(step, steps)
+            metrics.batch(job.alias, tokens, loss)
+
+        folder = train(base, job, plan.profile, plan.work, seed=plan.seed, activation=plan.activation, tick=shown)
+        timing.tokens = sum(len(row.ids) for row in job.rows) * plan.profile.epochs
+    return Trained(folder, job.role, job.tool, plan.profile.rank, job.data_sha256)
+
+
+def _side_by_side(base: Any) -> int:
+    """How many steps may use the base model at a time: a GPU is filled by one, and two are what memory is planned for."""
+    return 1 if base.device.type == "cuda" else 2
 
 
 def evaluate(plan: Plan, base: Any, trained: Sequence[Trained], origin: Origin, store: Path, bar: Bar) -> JsonObject:
     """Step 5: the base model, the adapters that serve now, and the new ones, on the same held-out decisions."""
     found = decisions_of(heldout_of(plan.work), plan.tools, plan.evaluated)
-    before = outcomes_on(plan, base, [], None, found, "base", bar)
-    after = outcomes_on(plan, base, trained, plan.activation, found, "new", bar)
     known = serving(origin, store)
-    published = None
+    who: list[tuple[str, Sequence[Trained], Sequence[int] | None]] = [("base", [], None), ("new", trained, plan.activation)]
     if known:
-        who = f"published_{sha256_of([one.folder.name for one in known.adapters])[:8]}"
-        published = outcomes_on(plan, base, known.adapters, known.activation, found, who, bar)
+        name = f"published_{sha256_of([one.folder.name for one in known.adapters])[:8]}"
+        who.append((name, known.adapters, known.activation))
+    steps = [partial(outcomes_on, plan, base, adapters, activation, found, name) for name, adapters, activation in who]
+    before, after, *published = at_once(steps, bar, _side_by_side(base))
     answer = answer_label(plan.tools)
-    numbers = figures(after, before, answer, published=published, tools=[tool.name for tool in plan.tools])
+    numbers = figures(
+        after, before, answer, published=published[0] if published else None, tools=[tool.name for tool in plan.tools]
+    )
     write_report(plan.work, f"Adapters of {plan.toolset}", answer, numbers, after, verdict(numbers, roles_of(trained)))
     return numbers
 
@@ -197,12 +210,12 @@ def outcomes_on(
         return known
     how = replace(plan.prompts, activation=activation)
     with timed(plan.work, f"evaluate {who}"):
-        with bar(f"selection, {who}") as tick, wearing(base, _folder(adapters, "selector")) as model:
-            outcomes = select_all(model, how, found, tick)
+        with bar(f"selection, {who}") as tick:
+            outcomes = select_all(wearing(base, _folder(adapters, "selector")), how, found, tick)
         for tools, folder in _writers(plan, adapters):
             mine = [i for i, decision in enumerate(found) if decision.label in tools]
-            with bar(f"arguments, {who}") as tick, wearing(base, folder) as model:
-                written = write_all(model, how, [outcomes[i] for i in mine], [found[i] for i in mine], tick)
+            with bar(f"arguments, {who}") as tick:
+                written = write_all(wearing(base, folder), how, [outcomes[i] for i in mine], [found[i] for i in mine], tick)
             for i, outcome in zip(mine, written, strict=True):
                 outcomes[i] = outcome
     write_rows(path, outcomes)

@@ -51,8 +51,8 @@ class Reader:
         cache.batch_repeat_interleave(len(paths))
         width = max(map(len, paths))
         # Padded behind the real tokens, which never look there.
-        hidden = self._run(cache, [[*path, *[0] * (width - len(path))] for path in paths])
-        return [self._log_probabilities(row[: len(path)]) for row, path in zip(hidden, paths, strict=True)]
+        known = self._log_probabilities(self._run(cache, [[*path, *[0] * (width - len(path))] for path in paths]))
+        return [row[: len(path)] for row, path in zip(known, paths, strict=True)]
 
     def _run(self, cache: DynamicCache, rows: Sequence[Sequence[int]]) -> Tensor:
         tokens = torch.tensor([list(row) for row in rows], device=self._causal.lm_head.weight.device)

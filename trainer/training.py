@@ -6,12 +6,13 @@ between. A checkpoint is whole or absent, and a damaged one gives way to the one
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from trainer.timings import CURVE
 
 # Step, steps, the mean loss per target, and the tokens of the batch.
 Tick = Callable[[int, int, float, int], None]
+# Torch has one random state for all threads; whoever draws a fresh adapter from it has it alone.
+_DICE = threading.Lock()
 
 
 class TrainingFailed(Exception):
@@ -71,7 +74,8 @@ def train(
 ) -> Path:
     """Trains `job` and gives the folder with PEFT's two files; at once when it is there already.
 
-    `activation` are the activation tokens of an activated LoRA, None trains a plain one.
+    `activation` are the activation tokens of an activated LoRA, None trains a plain one. Threads may train over one base at the
+    same time, unless dropout draws from the random state that they share.
 
     Raises:
         TrainingFailed: the loss is not a number any more.
@@ -80,30 +84,27 @@ def train(
     if (done / WEIGHTS_FILE).exists():
         return done
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    model = with_adapter(base, profile)
-    try:
+    with _DICE:
+        torch.manual_seed(seed)
+        model = with_adapter(base, profile)
         run = _Run(model, job, profile, seed, out / f"{job.alias}.checkpoints")
         run.resume()
-        with (out / f"{job.alias}.{CURVE}").open("a") as curve:
-            while run.step < len(run.plan):
-                tokens = sum(len(job.rows[index].ids) for index in run.plan[run.step])
-                loss = run.advance(activation)
-                curve.write(json.dumps({"step": run.step, "loss": round(loss, 5)}) + "\n")
-                curve.flush()
-                tick(run.step, len(run.plan), loss, tokens)
-                if run.step % profile.checkpoint_steps == 0:
-                    run.save()
-        _write_adapter(model, done)
-    finally:
-        # The base has other adapters to carry.
-        model.unload()
+    with (out / f"{job.alias}.{CURVE}").open("a") as curve:
+        while run.step < len(run.plan):
+            tokens = sum(len(job.rows[index].ids) for index in run.plan[run.step])
+            loss = run.advance(activation)
+            curve.write(json.dumps({"step": run.step, "loss": round(loss, 5)}) + "\n")
+            curve.flush()
+            tick(run.step, len(run.plan), loss, tokens)
+            if run.step % profile.checkpoint_steps == 0:
+                run.save()
+    _write_adapter(model, done)
     run.forget()
     return done
 
 
 def with_adapter(base: Any, profile: Profile) -> PeftModel:
-    """The base with a fresh adapter on all linear layers, drawn from torch's random state."""
+    """The base's weights under a fresh adapter on all linear layers, drawn from torch's random state. The base stays as it is."""
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=profile.rank,
@@ -113,25 +114,24 @@ def with_adapter(base: Any, profile: Profile) -> PeftModel:
         target_modules="all-linear",
     )
     # Kept in the base's own precision, as it will be served; the optimiser has masters in float32.
-    model = get_peft_model(base, config, autocast_adapter_dtype=False)
+    model = get_peft_model(_twin(base), config, autocast_adapter_dtype=False)
     assert isinstance(model, PeftModel)
     return model
 
 
-@contextmanager
-def wearing(base: Any, folder: Path | None) -> Iterator[Any]:
-    """The base model with the trained adapter of `folder`; without one, as it is. The base is left as it was."""
+def _twin(base: Any) -> Any:
+    """The same weights in modules of its own: PEFT puts adapters into the modules that it is given."""
+    return copy.deepcopy(base, {id(weights): weights for weights in (*base.parameters(), *base.buffers())})
+
+
+def wearing(base: Any, folder: Path | None) -> Any:
+    """The base's weights under the trained adapter of `folder`; without one, the base. The base stays as it is."""
     if folder is None:
-        yield base
-        return
+        return base
     config = LoraConfig.from_pretrained(str(folder))
-    model = get_peft_model(base, config, autocast_adapter_dtype=False)
-    assert isinstance(model, PeftModel)
-    try:
-        set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))
-        yield model
-    finally:
-        model.unload()
+    model = get_peft_model(_twin(base), config, autocast_adapter_dtype=False)
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))
+    return model
 
 
 def batches(rows: Sequence[TrainRow], profile: Profile, seed: int) -> list[list[int]]:

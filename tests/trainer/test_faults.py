@@ -89,8 +89,8 @@ def test_a_tool_with_one_row_is_trained_and_counted(
     [only] = [row for one in found if one.label == "tag" and (row := arguments_row(renderer, tokenizer, one, TOOLS, "compact"))]
     folder = train(base, Job("tag", "arguments", "tag", [only]), PROFILE, tmp_path, seed=0)
     prompts = Prompts(renderer, tokenizer, TOOLS, "compact")
-    with wearing(base, folder) as model:
-        written = write_all(model, prompts, select_all(model, prompts, found), found)
+    model = wearing(base, folder)
+    written = write_all(model, prompts, select_all(model, prompts, found), found)
     numbers = figures(written, written, "summarize", tools=[*(tool.name for tool in TOOLS), "never"])["per_tool"]
     assert {name: entry["selection"]["of"] for name, entry in numbers.items()} == {
         "read_file": 4, "tag": 1, "roots": 1, "never": 0,
@@ -175,5 +175,4 @@ def test_names_that_begin_one_another_are_voted_for_apart(alike: tuple[Prompts, 
     folder = train(
         model, Job("select", "selector", None, rows), replace(WORLD_PROFILE, epochs=80, learning_rate=1e-2), tmp_path, seed=0
     )
-    with wearing(model, folder) as trained:
-        assert [row.selected for row in select_all(trained, prompts, few)] == [one.label for one in few]
+    assert [row.selected for row in select_all(wearing(model, folder), prompts, few)] == [one.label for one in few]

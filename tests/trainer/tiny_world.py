@@ -62,10 +62,8 @@ class World:
     def outcomes(self, trained: Sequence[Trained]) -> list[Outcome]:
         """What the model decides with the first adapter as its selector, and writes with the second one."""
         selector, writer = trained
-        with wearing(self.base, selector.folder) as model:
-            selected = select_all(model, self.prompts, self.decisions)
-        with wearing(self.base, writer.folder) as model:
-            return write_all(model, self.prompts, selected, self.decisions)
+        selected = select_all(wearing(self.base, selector.folder), self.prompts, self.decisions)
+        return write_all(wearing(self.base, writer.folder), self.prompts, selected, self.decisions)
 
     def numbers(self, trained: Sequence[Trained], published: Sequence[Outcome] | None = None) -> JsonObject:
         """The figures of these adapters."""

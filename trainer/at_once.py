@@ -1,0 +1,53 @@
+"""Steps that do not need one another, side by side: two trainings on a thread each get further than in turn on two threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from trainer.progress import Bar, Tick
+
+Result = TypeVar("Result")
+
+
+class Stopped(Exception):
+    """Another step failed, or the process is to end."""
+
+
+def at_once(steps: Sequence[Callable[[Bar], Result]], bar: Bar, most: int) -> list[Result]:
+    """What the steps give, in their order; at most `most` run at a time, with equal shares of torch's threads.
+
+    A step is given the bar on which it has to show how far it is: when another one fails, or this thread is interrupted, it ends
+    at its next tick. The error that came first is raised.
+    """
+    ended = threading.Event()
+
+    @contextmanager
+    def stoppable(name: str) -> Iterator[Tick]:
+        with bar(name) as tick:
+
+            def checked(done: int, total: int) -> None:
+                if ended.is_set():
+                    raise Stopped
+                tick(done, total)
+
+            yield checked
+
+    threads = torch.get_num_threads()
+    workers = max(1, min(most, threads, len(steps)))
+    with ThreadPoolExecutor(workers, "at-once", torch.set_num_threads, (threads // workers,)) as pool:
+        running = [pool.submit(step, stoppable) for step in steps]
+        try:
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+            for one in done:
+                one.result()
+        except BaseException:
+            ended.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [one.result() for one in running]
