@@ -34,7 +34,7 @@ from trainer.figures import Outcome, figures, read_outcomes
 from trainer.pages import Section, markdown_table
 from trainer.profiles import PROFILES, Profile
 from trainer.report import combined
-from trainer.rows import Decision, TrainRow, arguments_row, arguments_text, balanced, decisions, merged, selection_row
+from trainer.rows import Decision, TrainRow, arguments_row, arguments_text, balanced, decisions, merged, selection_row, thinned
 from trainer.training import Job, batches, load_base, train, wearing
 from trainer.trajectories import Trajectory
 
@@ -171,14 +171,17 @@ def _table(found: dict[str, list[list[Outcome]]], steps: dict[str, int], answer:
     return f"{note}\n\n{markdown_table(Section('', header=header, rows=rows))}\n"
 
 
-def some(path: Path, tools: Sequence[Tool], count: int) -> list[Decision]:
-    """Decisions of whole conversations drawn at random, `count` or a few more; the same ones every time."""
+def some(path: Path, tools: Sequence[Tool], count: int, followed: int = 1) -> list[Decision]:
+    """Decisions of conversations drawn at random, `count` or a few more; the same ones every time.
+
+    All decisions of one conversation in `followed`, of the others the first.
+    """
     rows = list(read_rows(path, Trajectory))
     random.Random(0).shuffle(rows)
     found: list[Decision] = []
     for row in rows:
         if len(found) < count:
-            found += decisions(row.id, row.kind, row.messages, tools, row.failed, row.accepted)
+            found += thinned(decisions(row.id, row.kind, row.messages, tools, row.failed, row.accepted), followed)
     return found
 
 
@@ -209,7 +212,7 @@ def main() -> None:
         base=load_base(args.model, "cuda" if torch.cuda.is_available() else "cpu"),
         prompts=prompts,
         activation=prompts.tokenizer.encode("<|im_start|>assistant", add_special_tokens=False).ids,
-        learned=some(args.work / "train.jsonl", tools, args.rows),
+        learned=some(args.work / "train.jsonl", tools, args.rows, profile.followed),
         heldout=some(heldout_of(args.work), tools, args.evaluated),
         profile=replace(profile, epochs=args.epochs or profile.epochs),
         out=args.out,

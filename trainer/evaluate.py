@@ -190,7 +190,7 @@ def _continued(model: Any, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]
 
 
 class _WholeObject(StoppingCriteria):  # type: ignore[misc]
-    """Stops each row when what it has written so far begins with a whole JSON object."""
+    """Stops each row when what it has written so far begins with a whole JSON object, or with something else than one."""
 
     def __init__(self, tokenizer: Tokenizer, start: int) -> None:
         self._tokenizer, self._start = tokenizer, start
@@ -200,7 +200,8 @@ class _WholeObject(StoppingCriteria):  # type: ignore[misc]
         written = [self._tokenizer.decode(ids, skip_special_tokens=False) for ids in input_ids[:, self._start :].tolist()]
         ends = [object_end(text) for text in written]
         self.texts = [text[:end] if end else text for text, end in zip(written, ends, strict=True)]
-        return torch.tensor([end is not None for end in ends], device=input_ids.device)
+        hopeless = [not "{".startswith(text[:1]) for text in written]
+        return torch.tensor([end is not None or none for end, none in zip(ends, hopeless, strict=True)], device=input_ids.device)
 
 
 def object_end(text: str) -> int | None:

@@ -40,7 +40,7 @@ class Profile:
 PROFILES = {
     # For SmolLM2-135M on two cores; trainer/LOG.md has the measurements behind it.
     "small": Profile(
-        episodes=9000,
+        episodes=4000,
         heldout=400,
         prompt_profile="compact",
         argument_adapters="shared",
@@ -49,12 +49,12 @@ PROFILES = {
         alpha=32,
         dropout=0.0,
         rslora=False,
-        learning_rate=2e-3,
+        learning_rate=1.5e-3,
         warmup_steps=20,
         weight_decay=0.01,
         epochs=1,
         batch_rows=8,
-        batch_tokens=5000,
+        batch_tokens=2500,
         max_tokens=640,
     ),
     # As published for Qwen2.5-7B (arXiv 2510.00229 and its reference implementation).

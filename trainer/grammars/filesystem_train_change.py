@@ -7,8 +7,11 @@ path, {d} a folder, {q} where something goes, {n} a name, {c} a content, {a} old
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_change as others
+from trainer.grammars import filesystem_train_voices_change as voices
+from trainer.grammars.mechanics import evenly
 
-WRITE_DO = (
+WRITE_DO = evenly(
+    voices.WRITE_DO,
     *others.WRITE_DO,
     "(create|make|write|save|add) (a file|a new file|file) {p} (with|containing) (the content|the words|) {c}",
     "(create|make|write|save|add) (a file|a new file|file) {p} (saying|holding|reading) (the text|the content|the words|) {c}",
@@ -41,7 +44,8 @@ WRITE_DO = (
     "(put together|draft|draw up|whip up) {p}(| for me), (text|content|it should say): {c}",
     "(export|output|serialize|persist) {c} to {p}",
 )
-WRITE_SAY = (
+WRITE_SAY = evenly(
+    voices.WRITE_SAY,
     *others.WRITE_SAY,
     "new (file|document) {p}: {c}",
     "{p}: {c}",
@@ -64,7 +68,8 @@ WRITE_SAY = (
     "file: {p}, (text|content|body): {c}",
     "could {c} be (saved|written|stored|put down) in {p}(|?)",
 )
-BLOCK = (
+BLOCK = evenly(
+    voices.BLOCK,
     "(create|write|save|make|store) {p} with (these lines|this content|this|the following):\n{c}",
     "{p} should (contain|read|be|say):\n{c}",
     "(put|save|write|store) (this|these lines|the following) (into|in|as) {p}:\n\n{c}",
@@ -74,14 +79,16 @@ BLOCK = (
     "overwrite {p} with (this|the following|these lines):\n{c}",
     "contents for {p}:\n```\n{c}\n```",
 )
-EMPTY = (
+EMPTY = evenly(
+    voices.EMPTY,
     "(create|make|add|start|set up) (an empty|a blank|an empty new) (file|document|text file) (called|named|at|) {p}",
     "(create|make) {p}(|,) (empty for now|with nothing in it|leave it empty|blank|without content)",
     "(empty|clear|blank) (the file|out|) {p}",
     "(clear|throw out) (everything|all the text|all text|the text) in {p}(| but keep the file|, keep the file itself)",
     "i (need|want) (an empty|a blank) (file|document|text file) {p}",
 )
-EDIT_DO = (
+EDIT_DO = evenly(
+    voices.EDIT_DO,
     *others.EDIT_DO,
     "(replace|change|switch|convert|turn|modify) {a} (with|to|for|by|into) {b} in {p}",
     "in {p}(|,) (replace|change|update|turn|modify) {a} (to|with|by|into|for) {b}",
@@ -103,7 +110,8 @@ EDIT_DO = (
     "(bump|raise|lower|reset) {a} to {b} in {p}",
     "(apply|make) (this|a small|one) (change|correction|edit|fix|replacement) (to|in) {p}: {a} becomes {b}",
 )
-EDIT_SAY = (
+EDIT_SAY = evenly(
+    voices.EDIT_SAY,
     *others.EDIT_SAY,
     "{p} (says|has|reads|states) {a}(|,) (change|set|turn) (it|that) (to|into) {b}",
     "(something|a word|a line|an entry) in {p} is (wrong|misspelled|outdated|mistaken|not right): {a} should be {b}",
@@ -128,7 +136,8 @@ EDIT_SAY = (
     "please to put {b} on the place of {a} in {p}",
     "old: {a} new: {b} file: {p}",
 )
-REMOVE = (
+REMOVE = evenly(
+    voices.REMOVE,
     "(delete|remove|drop|cut|strip|strike|take out) (the line|the words|the text) {a} (from|in|out of) {p}",
     "(delete|remove|drop|cut|strip|strike|take out) (the part|the piece|the bit) {a} (from|in|out of) {p}",
     "(get rid of|throw out|cut out) (the line|the text|the words) {a} in {p}",
@@ -137,7 +146,8 @@ REMOVE = (
     "in {p}(|,) (remove|delete) (the line|the text|the words|) {a}",
     "i don't want (the text|the line|the words) {a} in {p} (any more|anymore|any longer)",
 )
-EDIT_TWO = (
+EDIT_TWO = evenly(
+    voices.EDIT_TWO,
     "in {p}(|,) (replace|change|turn) {a} (to|into|with) {b} and {c} (to|into|with) {e}",
     "{p}: {a} -> {b}, {c} -> {e}",
     "(edit|update|fix) {p}: {a} (should be|becomes) {b}, and {c} (should be|becomes) {e}",
@@ -145,7 +155,8 @@ EDIT_TWO = (
     "{p} (has|contains) two (mistakes|errors|typos), {a} should be {b} and {c} should be {e}",
     "(replace|exchange) both {a} (for|with|by) {b} and {c} (for|with|by) {e} in {p}",
 )
-PREVIEW = (
+PREVIEW = evenly(
+    voices.PREVIEW,
     "(preview|show me|dry run|dry-run) (changing|replacing|turning|switching) {a} (to|with|into) {b} in {p}(| without saving)",
     "(preview|show me|dry run|dry-run) (changing|replacing) {a} (to|with|into) {b} in {p}(, save nothing|, don't apply it)",
     "(preview|show me|dry run|dry-run) (turning|switching) {a} (to|with|into) {b} in {p}(, save nothing|, don't apply it)",
@@ -180,7 +191,8 @@ PREVIEW = (
     "(in theory|suppose), {a} (becomes|turns into) {b} in {p}: (show|preview) the diff, (save nothing|don't apply it)",
     "(hypothetically|in theory|suppose), {a} (becomes|turns into) {b} in {p}: (show|preview) the diff, don't write it",
 )
-MKDIR_DO = (
+MKDIR_DO = evenly(
+    voices.MKDIR_DO,
     *others.MKDIR_DO,
     "(create|make|add|open|start|build) (a|a new|the|an empty) (folder|directory|subfolder|dir) (called|named|) {d}",
     "(create|make|add|open|start|build) (another|a fresh) (folder|directory|subfolder|dir) (called|named|) {d}",
@@ -209,7 +221,8 @@ MKDIR_DO = (
     "os.mkdir {d}",
     "(put up|open up|create) (the|a) (path|nested folders|folder path|chain of folders) {d}",
 )
-MKDIR_SAY = (
+MKDIR_SAY = evenly(
+    voices.MKDIR_SAY,
     *others.MKDIR_SAY,
     "i( need| want|'d like| would like) a (new|fresh|) (folder|directory|subfolder) (called|named|) {d}",
     "i( wish for| require) a (new|fresh|) (folder|directory|subfolder) (called|named|) {d}",
@@ -239,7 +252,8 @@ MKDIR_SAY = (
     "(if necessary|if needed), (make|create|add) the (folder|directory) {d}",
     "for (next year|the new client|the course|my thesis) i (need|want) the (folder|directory) {d}",
 )
-MOVE_DO = (
+MOVE_DO = evenly(
+    voices.MOVE_DO,
     *others.MOVE_DO,
     "(move|mv|carry|drag|send|push|take|ship) {p} (to|into|over to|across to) {q}",
     "(put|place|stick|file|stow|deposit|slot) {p} (into|in|inside) {q}",
@@ -251,7 +265,8 @@ MOVE_DO = (
     "(rehome|reposition|redeploy|reassign) {p} to {q}",
     "(change|switch) the (location|place|folder|home) of {p} to {q}",
 )
-MOVE_SAY = (
+MOVE_SAY = evenly(
+    voices.MOVE_SAY,
     *others.MOVE_SAY,
     "i( want| need|'d like| would like| prefer) {p} (moved to|in|to be in|to go to|to live in|to sit in|inside) {q}",
     "{p} (belongs|goes|should go|has to go|must go|needs to go) (in|into|to|inside) {q}",
@@ -266,7 +281,8 @@ MOVE_SAY = (
     "(to|so as to) (tidy|clean) up, (move|put) {p} (to|into) {q}",
     "me want {p} go in {q}",
 )
-MV = (
+MV = evenly(
+    voices.MV,
     "mv {p} {q}",
     "move {p} to {q}",
     "change the path of {p} to {q}",
@@ -276,7 +292,8 @@ MV = (
     "from {p} to {q}, (move|mv) it",
     "move: {p} => {q}",
 )
-RENAME_DO = (
+RENAME_DO = evenly(
+    voices.RENAME_DO,
     *others.RENAME_DO,
     "(rename|rechristen|redub) {p} (to|as|into) {n}",
     "change the (name|filename|title|label) of {p} (to|into) {n}",
@@ -289,7 +306,8 @@ RENAME_DO = (
     "(make|set) {n} the (new|) name of {p}",
     "(have|make) {p} be (called|named|known as) {n}",
 )
-RENAME_SAY = (
+RENAME_SAY = evenly(
+    voices.RENAME_SAY,
     *others.RENAME_SAY,
     "{p} (must|has to|ought to|shall|is to) be (called|named|renamed to|known as|titled) {n}(|, rename it|)",
     "{p} (needs|wants|deserves|gets|calls for) (the|a better|the new) name(|:| -) {n}",

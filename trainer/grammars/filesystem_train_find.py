@@ -7,8 +7,11 @@ Slots: {n} a name, {d} a folder, {e} an extension as it is said, {w} a part of a
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
+from trainer.grammars import filesystem_train_voices_look as voices
+from trainer.grammars.mechanics import evenly
 
-FIND_EXT_DO = (
+FIND_EXT_DO = evenly(
+    voices.FIND_EXT_DO,
     *others.FIND_EXT_DO,
     "(find|search for) (all|every|the|each|any|all the|) {e} (files|file|documents) (in|under|below|inside) {d}",
     "(locate|list|show me) (all|every|the|each|any|all the|) {e} (files|file|documents) (in|under|below|inside) {d}",
@@ -24,7 +27,8 @@ FIND_EXT_DO = (
     "(tell|show) me (which|what|where the) {e} files (are|lie|exist|sit) (in|under|below|somewhere in) {d}",
     "(gather|get|find|list) the (paths|locations|names) of (all|the|every|any) {e} (files|file|documents) (in|below|under) {d}",
 )
-FIND_EXT_SAY = (
+FIND_EXT_SAY = evenly(
+    voices.FIND_EXT_SAY,
     *others.FIND_EXT_SAY,
     "(which|what) {e} (files|documents) (are there|exist|do we have) (in|under|below|anywhere in|somewhere under) {d}(|?)",
     "(which|what) {e} (files|documents) (can be found|lie) (in|under|below|anywhere in|somewhere under) {d}(|?)",
@@ -33,7 +37,8 @@ FIND_EXT_SAY = (
     "how many {e} (files|documents) (are|lie|are hidden) (under|below|somewhere in|anywhere in) {d}(|?)",
     "i (need|want|'m looking for|am after) (all|every|the|any) {e} (files|file|documents) (in|under|below|from) {d}",
 )
-FIND_ALL_DO = (
+FIND_ALL_DO = evenly(
+    voices.FIND_ALL_DO,
     *others.FIND_ALL_DO,
     "(find|search for|locate) (all|every|all the|each|any|my|our|) {e} (files|file|documents)(| anywhere| everywhere)",
     "(find|search for|locate) (all|every|all the|each|any|my|our|) {e} (files|file|documents)( on all levels|)",
@@ -49,7 +54,8 @@ FIND_ALL_DO = (
     "(find|locate|show me|search for) (everything|anything|all|whatever) (with the extension|with the ending|of type) {e}",
     "(glob|search) **/*.{e0}",
 )
-FIND_ALL_SAY = (
+FIND_ALL_SAY = evenly(
+    voices.FIND_ALL_SAY,
     *others.FIND_ALL_SAY,
     "where (are|have i put|do we keep) (the|all|all the|our) {e} (files|documents)(|?)",
     "(are|do we have|is) there any {e} (files|file)(| somewhere| anywhere| at all|)(|?)",
@@ -59,7 +65,8 @@ FIND_ALL_SAY = (
     "(where|in which folders) (do|are|can i find) {e} files(| live| lie|)(|?)",
     "any {e} (files|documents)(| around| lying around|)(|?)",
 )
-FIND_NAME_DO = (
+FIND_NAME_DO = evenly(
+    voices.FIND_NAME_DO,
     *others.FIND_NAME_DO,
     "(find|locate|search for|look for|seek|trace|dig up|discover) (the file|a file called|a file named) {n}",
     "(find|locate|search for|look for|seek|trace|dig up|discover) (something called|the document|) {n}",
@@ -72,7 +79,8 @@ FIND_NAME_DO = (
     "help me (find|locate|get back to) {n}",
     "(search|comb|sweep|go through) (all folders|every folder|the whole workspace|everything) for {n}",
 )
-FIND_NAME_SAY = (
+FIND_NAME_SAY = evenly(
+    voices.FIND_NAME_SAY,
     *others.FIND_NAME_SAY,
     "where (is|has|did|does) {n}(| end up| live| go| lie| hide)(|?)",
     "(which|what|in which|in what) (folder|directory) (holds|contains|has|lies) {n}(|?)",
@@ -88,20 +96,23 @@ FIND_NAME_SAY = (
     "(no idea|not sure|who knows|i forgot) where {n} (is|lies|went)",
     "(do|does) {n} exist (anywhere|somewhere|in any folder)(|?)",
 )
-FIND_NAME_IN_DO = (
+FIND_NAME_IN_DO = evenly(
+    voices.FIND_NAME_IN_DO,
     *others.FIND_NAME_IN_DO,
     "(find|locate|search for|look for|seek) {n} (in|under|below|somewhere in|inside|within) {d}",
     "(search|comb|sweep|go through) {d} for {n}",
     "(search|look|dig) (in|through|under) {d} for (a file called|a file named|) {n}",
     "find {d} -name {n}",
 )
-FIND_NAME_IN_SAY = (
+FIND_NAME_IN_SAY = evenly(
+    voices.FIND_NAME_IN_SAY,
     *others.FIND_NAME_IN_SAY,
     "where in {d} (is|lies|sits|do i find) {n}(|?)",
     "is {n} (somewhere|anywhere|hidden) (in|under|below) {d}(|?)",
     "{n} (must|should) be somewhere (under|below|in) {d}, where(|?)",
 )
-FIND_WORD_DO = (
+FIND_WORD_DO = evenly(
+    voices.FIND_WORD_DO,
     *others.FIND_WORD_DO,
     "(find|search for|list|show) (all|every|any|the|) (files|file|documents|things) with {w} in the name",
     "(locate|look for|gather) (all|every|any|the|) (files|file|documents|things) with {w} in the name",
@@ -113,7 +124,8 @@ FIND_WORD_DO = (
     "find . -name '*{w0}*'",
     "(gather|get) (everything|all files|all) that has {w} in its (filename|title)",
 )
-FIND_WORD_SAY = (
+FIND_WORD_SAY = evenly(
+    voices.FIND_WORD_SAY,
     *others.FIND_WORD_SAY,
     "(which|what) (documents|names) (carry|include) {w} in their (names|filename)(|?)",
     "(is|are) there (something|anything) with {w} in its (filename|title)(|?)",
@@ -123,11 +135,13 @@ FIND_WORD_SAY = (
     "it was called something (with|like) {w}, where is it(|?)",
     "(any|are there) documents (called|named) something with {w}(|?)",
 )
-STARTS_DO = (
+STARTS_DO = evenly(
+    voices.STARTS_DO,
     "(find|list|search for|locate|show me) (all|every|) (files|file|documents|things) (starting|beginning) with {w}",
     "(find|show|search for|locate) (everything|anything|all files) whose name (starts|begins) with {w}",
 )
-STARTS_SAY = (
+STARTS_SAY = evenly(
+    voices.STARTS_SAY,
     "(which|what) (files|documents|names) (start|begin) with {w}(|?)",
     "its name (starts|begins) with {w}, (where is it|find it|i forgot the rest)",
 )

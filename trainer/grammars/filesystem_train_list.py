@@ -7,8 +7,11 @@ Slots: {d} a folder, {x} what is left out.
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
+from trainer.grammars import filesystem_train_voices_look as voices
+from trainer.grammars.mechanics import evenly
 
-LIST_DO = (
+LIST_DO = evenly(
+    voices.LIST_DO,
     *others.LIST_DO,
     "(list|show|show me|display|print|name|itemize|itemise|give me) (the files|all files|everything) in {d}",
     "(list|show|show me|display|print|name|itemize|itemise|give me) (files|all|the items|the entries) in {d}",
@@ -29,7 +32,8 @@ LIST_DO = (
     "(open|enter|visit|explore) {d} and (list|show|name) what (is there|you see|it holds)",
     "(name|read out|spell out) the (files|documents|items) in {d}",
 )
-LIST_SAY = (
+LIST_SAY = evenly(
+    voices.LIST_SAY,
     *others.LIST_SAY,
     "(what's|what is|whats|what lies) (in|inside) {d}(|?)",
     "(which|what) (files|documents|notes|items|things) (are|lie|sit|exist|can be found) (in|inside|there in) {d}(|?)",
@@ -52,7 +56,8 @@ LIST_SAY = (
     "(wanna|gotta|need to) (know|see) what's in {d}",
     "which things we have in {d}(|?)",
 )
-LIST_HERE = (
+LIST_HERE = evenly(
+    voices.LIST_HERE,
     "ls",
     "ls -la",
     "dir",
@@ -64,7 +69,8 @@ LIST_HERE = (
     "(give|show) me (a|the) (list|listing|overview) of (my|the|our) (files|documents)",
     "(i'm new here|just arrived|starting fresh), what (files|documents) (do we have|are there)(|?)",
 )
-SIZES_DO = (
+SIZES_DO = evenly(
+    voices.SIZES_DO,
     *others.SIZES_DO,
     "(list|show|show me) (everything|files|all) in {d} (and|along with) (their|the) (sizes|weight|bytes)",
     "(list|show|show me) (the files|everything|files|all) in {d} (and|along with) (their|the) size in bytes",
@@ -87,7 +93,8 @@ SIZES_DO = (
     "(estimate|gauge|determine) the (disk usage|storage|footprint) of {d}",
     "(show|print) the disk usage of {d}",
 )
-SIZES_SAY = (
+SIZES_SAY = evenly(
+    voices.SIZES_SAY,
     *others.SIZES_SAY,
     "how (heavy|small) are the (things|items|documents|entries) in {d}(|?)",
     "(sizes|disk usage|space used|bytes) (in|of|for|by) {d}(|, please|?)",
@@ -103,7 +110,8 @@ SIZES_SAY = (
     "{d} with (sizes|bytes)(|, please|?)",
     "(files|items|everything) in {d} and (their|the) (sizes|weight)(|, please)",
 )
-BIGGEST_DO = (
+BIGGEST_DO = evenly(
+    voices.BIGGEST_DO,
     *others.BIGGEST_DO,
     "(list|show|display|print|sort|order) {d} (sorted by size|ordered by size|by size)",
     "(list|show|display|print|sort|order|arrange) {d} (by file size|by weight|from large to small)",
@@ -116,7 +124,8 @@ BIGGEST_DO = (
     "(tell|show) me what (takes|eats|uses|needs) most (space|room|disk) in {d}",
     "(list|show) {d} with sizes, (the biggest|the heaviest|largest|big ones) (at the top|on top|first)",
 )
-BIGGEST_SAY = (
+BIGGEST_SAY = evenly(
+    voices.BIGGEST_SAY,
     *others.BIGGEST_SAY,
     "(what's|which is|what are) the (biggest|largest|smallest|bulkiest) (item|document|thing|files) in {d}(|?)",
     "(biggest|largest|heaviest|smallest) (files|items|file) in {d}(| first|?|, please)",
@@ -128,7 +137,8 @@ BIGGEST_SAY = (
     "{d} by size(|, please)",
     "the (largest|biggest|bulkiest) (thing|document) in {d} is (which|what)(|?)",
 )
-TREE_DO = (
+TREE_DO = evenly(
+    voices.TREE_DO,
     *others.TREE_DO,
     "(print|display|draw|render) (the|a) (tree|directory tree|full tree) (of|for) {d}",
     "(show|show me|print|display|give me|draw|render) (the|a) (file tree|hierarchy|folder tree|nested view) (of|for) {d}",
@@ -157,7 +167,8 @@ TREE_DO = (
     "(make|prepare) (a table of contents|a site map|an overview in the form of a tree) of {d}",
     "(open|show) every (drawer|layer|floor) of {d}",
 )
-TREE_SAY = (
+TREE_SAY = evenly(
+    voices.TREE_SAY,
     *others.TREE_SAY,
     "(what is|what's) the (directory|file|nested|overall) (structure|hierarchy|layout|organization) of {d}(|?)",
     "how is {d} (organized|structured|laid out|nested|arranged|built up|organised|put together)(|?)",
@@ -197,7 +208,8 @@ WITHOUT = (
     ", i don't (need|care about) {x}",
     ", (no|not) {x}",
 )
-ALLOWED_DO = (
+ALLOWED_DO = evenly(
+    voices.ALLOWED_DO,
     *others.ALLOWED_DO,
     "(show|list|tell me|name|display|give me) (the|all|all the|) (allowed|accessible|permitted) (directories|folders)",
     "(show|list|tell me|name|display|give me) (the|all|all the|) (allowed|accessible|permitted) (paths|locations|places)",
@@ -221,7 +233,8 @@ ALLOWED_DO = (
     "(clarify|specify) (your|the) (access|scope|area of work|limits)",
     "(list|show) (the mounted|the shared|your own|all usable) (roots|root directories|root folders)",
 )
-ALLOWED_SAY = (
+ALLOWED_SAY = evenly(
+    voices.ALLOWED_SAY,
     *others.ALLOWED_SAY,
     "(which|what) (directories|folders|paths|places|roots) (can|may|could|are) you (access|read|use|see|reach)(|?)",
     "(which|what) (directories|folders|paths) (can|may|could|are) you (allowed to use|able to open|enter)(|?)",

@@ -7,8 +7,11 @@ Slots: {p} a path, {ps} several, {n} a number of lines.
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
+from trainer.grammars import filesystem_train_voices_look as voices
+from trainer.grammars.mechanics import evenly
 
-READ_DO = (
+READ_DO = evenly(
+    voices.READ_DO,
     *others.READ_DO,
     "(show|show me|read|open|print|cat|display|view|type|output|present|quote|echo|unveil|relay) {p}",
     "(show|display|print|output|present) the (contents|content|text|body|wording|full text) of {p}",
@@ -34,7 +37,8 @@ READ_DO = (
     "(decipher|unpack|expound|scrutinize|scrutinise) {p}",
     "(less|more|bat|nano|type) {p}",
 )
-READ_SAY = (
+READ_SAY = evenly(
+    voices.READ_SAY,
     *others.READ_SAY,
     "(what's|what is|whats|what stands|what was) (in|inside|written in|put in|stored in) {p}(|?)",
     "what does {p} (contain|say|hold|state|mention|tell us|look like inside|read like)(|?)",
@@ -77,7 +81,8 @@ READ_SAY = (
     "is {p} (finished|complete|empty|up to date|well written) or (is something missing|does it lack something)(|?)",
     "(which|what) (settings|values|options|entries|people|items) are (in|set in|named in|listed in) {p}(|?)",
 )
-HEAD_DO = (
+HEAD_DO = evenly(
+    voices.HEAD_DO,
     *others.HEAD_DO,
     "(show|print|read|give) (me|) the (first|top|opening|initial|starting) {n} (lines|rows|entries) of {p}",
     "(display|send|paste|output) (me|) the (first|top|opening|initial|starting) {n} (lines|rows|entries) of {p}",
@@ -94,7 +99,8 @@ HEAD_DO = (
     "(show|give) me the (start|beginning|top|head|opening|intro) of {p}(|,) {n} lines",
     "stop reading {p} after {n} (lines|rows)",
 )
-HEAD_SAY = (
+HEAD_SAY = evenly(
+    voices.HEAD_SAY,
     *others.HEAD_SAY,
     "(first|top|opening|initial) {n} (lines|rows|entries) (of|in|from) {p}(|, please|?)",
     "what (are|do|is in) the (first|top|opening|initial) {n} (lines|rows) (in|of|from|say in) {p}(|?)",
@@ -108,7 +114,8 @@ HEAD_SAY = (
     "to (check|know) the (header|columns|title), i need the (first|top) {n} lines of {p}",
     "only {n} lines at the (top|start|beginning) of {p} (matter|interest me)",
 )
-TAIL_DO = (
+TAIL_DO = evenly(
+    voices.TAIL_DO,
     *others.TAIL_DO,
     "(show|print|read|give) (me|) the (last|final|closing|bottom|ending) {n} (lines|rows|entries) of {p}",
     "(display|send|paste|output) (me|) the (last|final|closing|bottom|ending) {n} (lines|rows|entries) of {p}",
@@ -122,7 +129,8 @@ TAIL_DO = (
     "skip to the (end|bottom) of {p} and (read|show) {n} lines",
     "preview the (last|final|bottom) {n} (lines|rows) of {p}",
 )
-TAIL_SAY = (
+TAIL_SAY = evenly(
+    voices.TAIL_SAY,
     *others.TAIL_SAY,
     "(last|final|bottom|closing) {n} (lines|rows|entries) (of|in|from) {p}(|, please|?)",
     "what (are|do|is in) the (last|final|bottom|closing) {n} (lines|rows) (in|of|from|say in) {p}(|?)",
@@ -135,7 +143,8 @@ TAIL_SAY = (
     "only the {n} (newest|latest|most recent|last) (entries|lines|rows) of {p} (matter|interest me)",
     "the {n} (newest|latest|most recent) (entries|lines) in {p}(|, please|?)",
 )
-READ_FILE = (
+READ_FILE = evenly(
+    voices.READ_FILE,
     "(use|call|run|try|invoke|take) read_file (on|with|for) {p}",
     "read_file {p}",
     "with (the|) read_file (tool|), open {p}",
@@ -143,7 +152,8 @@ READ_FILE = (
     "i (want|need|insist on) the old read_file (for|on) {p}",
     "(can|could) you (use|call) read_file (for|on) {p}(|?)",
 )
-MEDIA_DO = (
+MEDIA_DO = evenly(
+    voices.MEDIA_DO,
     *others.MEDIA_DO,
     "(show|open|display|view|load|render|show me) (the (picture|image|photo|graphic|sound|clip|drawing|snapshot)|) {p}",
     "(look at|view|inspect|study|describe) (the|this) (image|picture|photo|photograph|drawing|snapshot|graphic) {p}",
@@ -167,7 +177,8 @@ MEDIA_DO = (
     "(name|list|identify) the (people|objects|animals|colors|instruments) (in|on) {p}",
     "(give|hand|send|paste) me (the (picture|photo|image|sound file|audio)) {p}",
 )
-MEDIA_SAY = (
+MEDIA_SAY = evenly(
+    voices.MEDIA_SAY,
     *others.MEDIA_SAY,
     "what (is|can you see|do you see|is shown) (in|on) (the|this|) (picture|image|photo|drawing|) {p}(|?)",
     "what does {p} sound like(|?)",
@@ -195,7 +206,8 @@ MEDIA_SAY = (
     "{p}: what (do you see|is on it|is it a picture of|does one hear)(|?)",
     "(is|was) (that|there) (music|speech|noise|silence|a voice) (in|on) {p}(|?)",
 )
-SEVERAL_DO = (
+SEVERAL_DO = evenly(
+    voices.SEVERAL_DO,
     *others.SEVERAL_DO,
     "(read|open|show|show me|print|display|view|cat|output|type|present) {ps}",
     "(compare|diff|reconcile|cross-check|juxtapose) {ps}",
@@ -224,7 +236,8 @@ SEVERAL_DO = (
     "cat {ps} | less",
     "diff -u {ps}",
 )
-SEVERAL_SAY = (
+SEVERAL_SAY = evenly(
+    voices.SEVERAL_SAY,
     *others.SEVERAL_SAY,
     "(what's|what is|what stands) in {ps}(|?)",
     "what do {ps} (say|contain|tell us|hold|mention)(|?)",
@@ -251,7 +264,8 @@ SEVERAL_SAY = (
     "who is (mentioned|named|listed) in {ps}(|?)",
     "could {ps} be (shown|printed|read|displayed) (together|at once|in one answer)(|?)",
 )
-INFO_DO = (
+INFO_DO = evenly(
+    voices.INFO_DO,
     *others.INFO_DO,
     "(show|show me|get|give me|print|display) (the|) (info|information|metadata|details) (of|for|about|on) {p}",
     "(show|show me|get|give me|print|display) (the|) (file info|properties|attributes|particulars) (of|for|about|on) {p}",
@@ -273,7 +287,8 @@ INFO_DO = (
     "(show|tell|give) me (everything you know about it but not the text|the file system's view): {p}",
     "(print|show) (the birthday|the date stamp|the mode bits|the access rights|the owner's rights) of {p}",
 )
-INFO_SAY = (
+INFO_SAY = evenly(
+    voices.INFO_SAY,
     *others.INFO_SAY,
     "when (was|did) {p} (last|) (modified|changed|created|edited|updated|opened|change)(|?)",
     "(what are|which are|what's with) the (permissions|rights|attributes|access rights|dates|timestamps) (of|on|for) {p}(|?)",
@@ -297,7 +312,8 @@ INFO_SAY = (
     "(somebody|my colleague|the boss) asks (when|how long ago) {p} was (made|changed|last opened|updated)",
     "(is|was) {p} (made|created|changed) (before|after) (easter|monday|last year|the move|the holidays)(|?)",
 )
-INFO_SIZE_DO = (
+INFO_SIZE_DO = evenly(
+    voices.INFO_SIZE_DO,
     *others.INFO_SIZE_DO,
     "wc -c {p}",
     "ls -lh {p}",
@@ -307,7 +323,8 @@ INFO_SIZE_DO = (
     "(report|give|state) the (size|bytes|number of bytes) of {p}",
     "(find out|work out|calculate|determine) how (many bytes|much space|much disk) {p} (has|takes|needs|uses)",
 )
-INFO_SIZE_SAY = (
+INFO_SIZE_SAY = evenly(
+    voices.INFO_SIZE_SAY,
     *others.INFO_SIZE_SAY,
     "(how (big|small|long in bytes) is|what is the size of|what's the size of) {p}(|?)",
     "how many (bytes|kb|megabytes|mb) (is|does|has) {p}(| have| take| need| use)(|?)",

@@ -44,6 +44,12 @@ def alternatives(template: str) -> list[str]:
     return [text for part in parts for text in alternatives(part)]
 
 
+def evenly(one: Sequence[str], *other: str) -> tuple[str, ...]:
+    """The templates of two authors, the shorter list repeated: what is drawn is about as often by the one as by the other."""
+    most = max(len(one), len(other))
+    return tuple(template for author in (one, other) for template in tuple(author) * round(most / len(author)))
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The nouns of a grammar's trees. `kinds` gives for an extension how its content is written."""
