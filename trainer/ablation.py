@@ -171,17 +171,18 @@ def _table(found: dict[str, list[list[Outcome]]], steps: dict[str, int], answer:
     return f"{note}\n\n{markdown_table(Section('', header=header, rows=rows))}\n"
 
 
-def some(path: Path, tools: Sequence[Tool], count: int, followed: int = 1) -> list[Decision]:
+def some(path: Path, tools: Sequence[Tool], count: int, followed: int | None = 1) -> list[Decision]:
     """Decisions of conversations drawn at random, `count` or a few more; the same ones every time.
 
-    All decisions of one conversation in `followed`, of the others the first.
+    All decisions of one conversation in `followed`, of the others the first; with None only the first of each.
     """
     rows = list(read_rows(path, Trajectory))
     random.Random(0).shuffle(rows)
     found: list[Decision] = []
     for row in rows:
         if len(found) < count:
-            found += thinned(decisions(row.id, row.kind, row.messages, tools, row.failed, row.accepted), followed)
+            own = decisions(row.id, row.kind, row.messages, tools, row.failed, row.accepted)
+            found += thinned(own, followed) if followed else own[:1]
     return found
 
 
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400, help="how many decisions to learn from")
     parser.add_argument("--epochs", type=int, default=0, help="how often each row is seen; 0 is what the profile says")
     parser.add_argument("--evaluated", type=int, default=150, help="how many held-out decisions to evaluate on")
+    parser.add_argument("--first-turns", action="store_true", help="learn and ask for nothing but first turns, which are cheap")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--out", type=Path, default=Path("build/train/ablation"))
@@ -212,8 +214,8 @@ def main() -> None:
         base=load_base(args.model, "cuda" if torch.cuda.is_available() else "cpu"),
         prompts=prompts,
         activation=prompts.tokenizer.encode("<|im_start|>assistant", add_special_tokens=False).ids,
-        learned=some(args.work / "train.jsonl", tools, args.rows, profile.followed),
-        heldout=some(heldout_of(args.work), tools, args.evaluated),
+        learned=some(args.work / "train.jsonl", tools, args.rows, None if args.first_turns else profile.followed),
+        heldout=some(heldout_of(args.work), tools, args.evaluated, None if args.first_turns else 1),
         profile=replace(profile, epochs=args.epochs or profile.epochs),
         out=args.out,
     )

@@ -91,8 +91,9 @@ def test_decisions_are_of_whole_conversations_drawn_from_all_over_the_file(tmp_p
     assert found == some(tmp_path / "train.jsonl", TOOLS, 20)
 
 
-def test_only_some_conversations_are_followed_where_the_profile_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("followed", [None, 10**9])
+def test_only_some_conversations_are_followed_or_none(tmp_path: Path, followed: int | None) -> None:
     write_rows(tmp_path / "train.jsonl", talks())
-    first = some(tmp_path / "train.jsonl", TOOLS, 20, followed=10**9)
-    assert 20 <= len(first) < 22
+    first = some(tmp_path / "train.jsonl", TOOLS, 20, followed)
+    assert len(first) == 20
     assert {one.turn for one in first} == {0}
