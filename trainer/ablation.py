@@ -157,13 +157,15 @@ def _whole(how: Prompts, decision: Decision, row: TrainRow) -> TrainRow:
 
 def _table(found: dict[str, list[list[Outcome]]], steps: dict[str, int], answer: str) -> str:
     rows = []
+    first = found[REFERENCE][0]
+    # Where only first turns are asked for, there is nothing to say of later ones.
+    shown = [name for name in SHOWN if figures(first, first, answer)[name]["of"]]
     for variant, seeds in found.items():
         numbers = combined([figures(one, other, answer) for one, other in zip(seeds, found[REFERENCE], strict=True)])
-        cells = [f"{numbers[name]['mean']:.1%} ({numbers[name]['worst']:.1%})" for name in SHOWN]
-        p = ["" if variant == REFERENCE else f"{numbers[name]['largest_p']:.2g}" for name in SHOWN]
+        cells = [f"{numbers[name]['mean']:.1%} ({numbers[name]['worst']:.1%})" for name in shown]
+        p = ["" if variant == REFERENCE else f"{numbers[name]['largest_p']:.2g}" for name in shown]
         rows.append([variant, str(steps[variant]), *(part for pair in zip(cells, p, strict=True) for part in pair)])
-    header = ["variant", "steps", *(part for name in SHOWN for part in (name.replace("_", " "), "p"))]
-    first = found[REFERENCE][0]
+    header = ["variant", "steps", *(part for name in shown for part in (name.replace("_", " "), "p"))]
     note = (
         f"{len(first)} held-out decisions, {len(found[REFERENCE])} seeds: mean (worst). "
         f"p: paired against {REFERENCE}, seed by seed, the largest of them."

@@ -73,6 +73,7 @@ def test_all_variants_run_once_and_stand_in_the_table(study: Study) -> None:
     rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
     assert rows == list(VARIANTS)
     assert text.startswith("24 held-out decisions, 2 seeds")
+    assert "selection later turns" in text
     assert (study.out / TABLE).read_text() == text
     made = files()
     assert len([path for path in made if path.name == "outcomes.jsonl"]) == 2 * len(VARIANTS)
@@ -97,3 +98,10 @@ def test_only_some_conversations_are_followed_or_none(tmp_path: Path, followed: 
     first = some(tmp_path / "train.jsonl", TOOLS, 20, followed)
     assert len(first) == 20
     assert {one.turn for one in first} == {0}
+
+
+def test_the_table_says_nothing_of_turns_that_nobody_asked_for(study: Study, tmp_path: Path) -> None:
+    first = [one for one in study.heldout if one.turn == 0]
+    text = run(replace(study, heldout=first, out=tmp_path), [], [0])
+    assert "selection first turn" in text
+    assert "later" not in text
