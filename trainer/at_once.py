@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ def at_once(steps: Sequence[Callable[[Bar], Result]], bar: Bar, most: int) -> li
     at its next tick. The error that came first is raised.
     """
     ended = threading.Event()
+    failures: list[BaseException] = []
 
     @contextmanager
     def stoppable(name: str) -> Iterator[Tick]:
@@ -38,16 +39,25 @@ def at_once(steps: Sequence[Callable[[Bar], Result]], bar: Bar, most: int) -> li
 
             yield checked
 
+    def guarded(step: Callable[[Bar], Result]) -> Result:
+        try:
+            if ended.is_set():
+                raise Stopped
+            return step(stoppable)
+        except BaseException as error:
+            failures.append(error)
+            ended.set()
+            raise
+
     threads = torch.get_num_threads()
     workers = max(1, min(most, threads, len(steps)))
     with ThreadPoolExecutor(workers, "at-once", torch.set_num_threads, (threads // workers,)) as pool:
-        running = [pool.submit(step, stoppable) for step in steps]
+        running = [pool.submit(guarded, step) for step in steps]
         try:
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-            for one in done:
-                one.result()
+            wait(running)
         except BaseException:
             ended.set()
-            pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if failures:
+        raise failures[0]
     return [one.result() for one in running]
