@@ -86,7 +86,7 @@ def balanced(found: Sequence[Decision]) -> list[Decision]:
     Nearly every call is followed by an answer, so all of them together would teach to answer when in doubt; and without the
     result in it a row costs a fraction.
     """
-    calls = Counter(decision.trajectory for decision in found if decision.arguments is not None)
+    calls = _calls(found)
     return [
         decision
         for decision in found
@@ -98,11 +98,24 @@ def balanced(found: Sequence[Decision]) -> list[Decision]:
 
 
 def thinned(found: Sequence[Decision], followed: int) -> list[Decision]:
-    """All first decisions, and the later ones of one conversation in `followed`.
+    """All decisions of conversations with several calls, and of those with one call all of one in `followed`, the first of the rest.
 
-    What a first turn teaches, how people say what they want, is as much as a later one teaches, for a tenth of the tokens.
+    What a first turn teaches, how people say what they want, is as much as a later one teaches, for a tenth of the tokens; and
+    whether there is more to do is only learned where sometimes there is.
     """
-    return [one for one in found if one.turn == 0 or int(sha256_of(["followed", one.trajectory]), 16) % followed == 0]
+    calls = _calls(found)
+    return [
+        decision
+        for decision in found
+        if decision.turn == 0
+        or calls[decision.trajectory] > 1
+        or int(sha256_of(["followed", decision.trajectory]), 16) % followed == 0
+    ]
+
+
+def _calls(found: Sequence[Decision]) -> Counter[str]:
+    """How many calls each conversation has."""
+    return Counter(decision.trajectory for decision in found if decision.arguments is not None)
 
 
 def selection_row(renderer: PromptRenderer, decision: Decision, tools: Sequence[Tool], profile: PromptProfile) -> TrainRow:
