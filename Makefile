@@ -56,7 +56,7 @@ test: dev ## Every test, on the real parts; ARGS="tests/selector" for some
 bench: ## Measure turns on the running deployment
 	$(PYTHON_IN_VENV) -m tests.bench.turns
 
-bench-engine: dev ## Measure the engine: LoRA kernels, votes, agent steps, activated LoRA, placement (20 minutes; stop the deployment first)
+bench-engine: dev ## Measure the engine: LoRA kernels, grounding, votes, agent steps, activated LoRA, placement (20 minutes; stop the deployment first)
 	$(PYTHON_IN_VENV) -m tests.bench.engine
 
 bench-gateway: dev ## Measure what the gateway adds, beside peers (15 minutes; nothing else may run): ARGS="--rounds 3 --no-peers"

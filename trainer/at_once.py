@@ -52,8 +52,9 @@ def at_once(steps: Sequence[Callable[[Bar], Result]], bar: Bar, most: int) -> li
     threads = torch.get_num_threads()
     workers = max(1, min(most, threads, len(steps)))
     with ThreadPoolExecutor(workers, "at-once", torch.set_num_threads, (threads // workers,)) as pool:
-        running = [pool.submit(guarded, step) for step in steps]
+        # A signal can come as soon as the first of them runs.
         try:
+            running = [pool.submit(guarded, step) for step in steps]
             wait(running)
         except BaseException:
             ended.set()

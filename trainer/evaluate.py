@@ -1,9 +1,9 @@
 """Step 5, evaluation: what the base model and the adapters decide on held-out conversations, row by row.
 
-A selection is the vote of services/selector, read from the same branches of names. Arguments are greedy and free of any
-grammar, so that what is served, which a grammar holds to the schema, can only be better. What is decided counts when it is the
-gold one: the same label, the same JSON value or another that people accept. A decision that cannot be put to the model counts as
-wrong.
+A selection is the vote of services/selector, read from the same branches of names. Arguments are greedy, grounded as they are
+served and free of any grammar, so that what is served, which a grammar holds to the schema, can only be better. What is decided
+counts when it is the gold one: the same label, the same JSON value or another that people accept. A decision that cannot be put
+to the model counts as wrong.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tokenizers import Tokenizer
-from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
 from services.selector.labels import Node, build_trie, next_wave
 from services.selector.voting import exact_vote
@@ -27,11 +25,10 @@ from services.shared.contracts.schemas import compiled_schema
 from services.shared.contracts.tools import JsonObject, Tool
 from trainer.accepted import is_accepted
 from trainer.figures import Outcome, outcome_of
-from trainer.losses import causal_of, head_cache
 from trainer.reading import Reader, shared_part
 from trainer.rows import Decision
+from trainer.writing import write_arguments
 
-MAX_ARGUMENT_TOKENS = 96
 _BATCH = 8
 Tick = Callable[[int, int], None]
 
@@ -157,57 +154,3 @@ def _with_integers(value: object) -> object:
     if isinstance(value, list):
         return [_with_integers(part) for part in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def write_arguments(
-    model: Any, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], activation: Sequence[int] | None = None
-) -> list[str]:
-    """Greedy continuations of argument prompts, each up to where its first JSON object ends."""
-    if activation is not None:
-        return [_continued(model, tokenizer, [prompt], head_cache(model, prompt, activation))[0] for prompt in prompts]
-    return _continued(model, tokenizer, prompts, None)
-
-
-def _continued(model: Any, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], cache: DynamicCache | None) -> list[str]:
-    causal = causal_of(model)
-    width = max(map(len, prompts))
-    tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    stop = _WholeObject(tokenizer, width)
-    with torch.no_grad():
-        causal.generate(
-            tokens.to(causal.device),
-            attention_mask=mask.to(causal.device),
-            past_key_values=cache,
-            max_new_tokens=MAX_ARGUMENT_TOKENS,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            pad_token_id=0,
-            stopping_criteria=StoppingCriteriaList([stop]),
-        )
-    return stop.texts
-
-
-class _WholeObject(StoppingCriteria):  # type: ignore[misc]
-    """Stops each row when what it has written so far begins with a whole JSON object, or with something else than one."""
-
-    def __init__(self, tokenizer: Tokenizer, start: int) -> None:
-        self._tokenizer, self._start = tokenizer, start
-        self.texts: list[str] = []
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
-        written = [self._tokenizer.decode(ids, skip_special_tokens=False) for ids in input_ids[:, self._start :].tolist()]
-        ends = [object_end(text) for text in written]
-        self.texts = [text[:end] if end else text for text, end in zip(written, ends, strict=True)]
-        hopeless = [not "{".startswith(text[:1]) for text in written]
-        return torch.tensor([end is not None or none for end, none in zip(ends, hopeless, strict=True)], device=input_ids.device)
-
-
-def object_end(text: str) -> int | None:
-    """Where the JSON object that `text` begins with is over; None if it is not, or there is none."""
-    try:
-        value, end = json.JSONDecoder().raw_decode(text)
-    except (ValueError, RecursionError):
-        return None
-    return end if isinstance(value, dict) else None

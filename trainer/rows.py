@@ -98,7 +98,7 @@ def balanced(found: Sequence[Decision]) -> list[Decision]:
 
 
 def thinned(found: Sequence[Decision], followed: int) -> list[Decision]:
-    """All decisions of conversations with several calls, and of those with one call all of one in `followed`, the first of the rest.
+    """All decisions of conversations with several calls and of one in `followed` of those with one; of the rest the first.
 
     What a first turn teaches, how people say what they want, is as much as a later one teaches, for a tenth of the tokens; and
     whether there is more to do is only learned where sometimes there is.

@@ -16,7 +16,12 @@ def create_app(settings: ArgumentsSettings) -> FastAPI:
     """The whole service."""
     served = ServedEngines(settings, role="arguments")
     writer = Writer(
-        served.engine, served.renderer, served.releases, base_model=settings.base_model, max_tokens=settings.max_tokens
+        served.engine,
+        served.renderer,
+        served.releases,
+        base_model=settings.base_model,
+        max_tokens=settings.max_tokens,
+        grounding=settings.grounding,
     )
     app = FastAPI(title="AgentFlux arguments", lifespan=served.lifespan)
     metrics = install_edge(app, settings, required=served.required)

@@ -24,12 +24,15 @@ ATTEMPTS = 2
 class Writer:
     """Implements the `ArgumentGenerator` Protocol on an engine."""
 
-    def __init__(self, engine: Engine, renderer: PromptRenderer, releases: Releases, *, base_model: str, max_tokens: int) -> None:
+    def __init__(
+        self, engine: Engine, renderer: PromptRenderer, releases: Releases, *, base_model: str, max_tokens: int, grounding: float
+    ) -> None:
         self._engine = engine
         self._renderer = renderer
         self._releases = releases
         self._base_model = base_model
         self._max_tokens = max_tokens
+        self._grounding = grounding
 
     async def generate(self, request: ArgumentsRequest) -> GeneratedArguments:
         """Writes arguments that satisfy the tool's schema.
@@ -112,6 +115,7 @@ class Writer:
             top_p=request.top_p or 1.0,
             seed=request.seed,
             json_schema=grammar_schema(tool),
+            grounding=self._grounding,
             priority=PRIORITY,
         )
         try:

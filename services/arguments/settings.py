@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from services.shared.chassis.settings import ServiceSettings
+from services.shared.contracts.grounding import GROUNDING
 
 
 class ArgumentsSettings(ServiceSettings):
@@ -36,3 +37,7 @@ class ArgumentsSettings(ServiceSettings):
 
     max_tokens: int = Field(default=512, ge=1)
     """Longest arguments, in tokens, where the client sets no limit of its own."""
+
+    grounding: float = Field(default=GROUNDING, ge=0, allow_inf_nan=False)
+    """What a token loses that turns a word of the conversation into another one halfway, in nats: 4 means that it must be 55
+    times as likely as one that does not. 0 writes whatever is likeliest."""

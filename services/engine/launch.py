@@ -63,6 +63,7 @@ def _common_args(settings: EngineSettings) -> list[str]:
         "--disable-uvicorn-access-log",
         # vLLM has routes that load adapters from any path, without asking who is there.
         "--middleware", "services.engine.vllm_plugin.edge.ClosedRoutes",
+        *_grounding_args(settings),
         *(["--otlp-traces-endpoint", f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"] if settings.otlp_endpoint else []),
     ]  # fmt: skip
 
@@ -72,6 +73,13 @@ def _listen_args(settings: EngineSettings) -> list[str]:
         return ["--uds", str(socket)]
     host, port = settings.vllm_url.removeprefix("http://").split(":")
     return ["--host", host, "--port", port]
+
+
+def _grounding_args(settings: EngineSettings) -> list[str]:
+    # vLLM does not start with both, and whoever asked for drafts wants them.
+    if any(flag.startswith(("--spec", "-sc")) for flag in shlex.split(settings.extra_args)):
+        return []
+    return ["--logits-processors", "services.engine.vllm_plugin.grounding:Grounding"]
 
 
 def _lora_args(room: LoraRoom | None) -> list[str]:

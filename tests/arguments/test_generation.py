@@ -24,7 +24,7 @@ MESSAGES = [{"role": "user", "content": "Read a.txt"}]
 
 
 def writer(engine: ScriptedEngine) -> Writer:
-    return Writer(engine, RENDERER, NoReleases(), base_model="base", max_tokens=64)
+    return Writer(engine, RENDERER, NoReleases(), base_model="base", max_tokens=64, grounding=4.0)
 
 
 def request(**changes: object) -> ArgumentsRequest:
@@ -39,6 +39,7 @@ async def test_the_arguments_follow_the_forced_prefix_under_the_tools_schema() -
     assert asked.json_schema == READ.parameters
     assert asked.temperature == 0.0
     assert asked.max_tokens == 64
+    assert asked.grounding == 4.0
 
 
 async def test_a_tool_without_parameters_needs_no_model() -> None:
@@ -100,7 +101,7 @@ async def test_a_tool_that_is_not_among_the_tools_is_named() -> None:
 
 
 def with_releases(engine: ScriptedEngine, *releases: ServedRelease) -> Writer:
-    return Writer(engine, RENDERER, FixedReleases(*releases), base_model="base", max_tokens=64)
+    return Writer(engine, RENDERER, FixedReleases(*releases), base_model="base", max_tokens=64, grounding=4.0)
 
 
 async def test_the_argument_adapter_of_the_tool_writes_on_names_alone() -> None:

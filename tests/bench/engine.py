@@ -9,9 +9,9 @@ import json
 
 from deploy.local.plan import REPOSITORY
 from deploy.local.progress import Progress
-from tests.bench import activated, agent_step, lora_kernels, placement
+from tests.bench import activated, agent_step, grounding, lora_kernels, placement
 
-PARTS = (placement, lora_kernels, agent_step, activated)
+PARTS = (placement, lora_kernels, grounding, agent_step, activated)
 
 
 def main() -> None:

@@ -77,6 +77,18 @@ def eventually(fact: Callable[[], Any], *, within_s: float) -> Any:
     return value
 
 
+def core_among(processes: list[psutil.Process]) -> psutil.Process | None:
+    """The one that computes; None while there is none."""
+    return next((process for process in processes if "EngineCore" in " ".join(_unless_gone(process.cmdline) or [])), None)
+
+
 def all_gone(processes: list[psutil.Process]) -> bool:
     """Whether none of them runs; one that nobody has waited for yet counts as gone."""
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+    return all((_unless_gone(process.status) or psutil.STATUS_ZOMBIE) == psutil.STATUS_ZOMBIE for process in processes)
+
+
+def _unless_gone(look: Callable[[], Any]) -> Any:
+    """What is seen of a process; None of one that has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return look()
+    return None

@@ -119,3 +119,9 @@ def test_with_a_store_names_are_resolved_in_it():
     assert env["AGENTFLUX_ENGINE_PLUGIN_MAX_RANK"] == "32"
     assert env["AGENTFLUX_ENGINE_PLUGIN_ACTIVATED"] == "0"
     assert launch(room, adapter_store="adapters", activated_lora=True).env["AGENTFLUX_ENGINE_PLUGIN_ACTIVATED"] == "1"
+
+
+def test_words_are_grounded_but_not_where_vllm_drafts_since_it_refuses_to_start_with_both():
+    assert value(launch().argv, "--logits-processors") == "services.engine.vllm_plugin.grounding:Grounding"
+    for drafting in ('--speculative-config \'{"method": "ngram"}\'', "-sc '{}'", "--spec-tokens 3"):
+        assert "--logits-processors" not in launch(extra_args=drafting).argv

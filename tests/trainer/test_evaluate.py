@@ -13,7 +13,7 @@ from services.shared.contracts.prompts import PromptRenderer, answer_label
 from tests.trainer.conftest import talks
 from tests.trainer.rows_of import TOOLS
 from tests.trainer.test_losses import with_lora
-from trainer.evaluate import Prompts, _WholeObject, judged, object_end, select_all, vote, write_all
+from trainer.evaluate import Prompts, judged, select_all, vote, write_all
 from trainer.losses import split_of, target_losses
 from trainer.reading import Reader
 from trainer.rows import Decision, TrainRow, decisions
@@ -30,18 +30,6 @@ def all_decisions() -> list[Decision]:
 
 def decision(**arguments: Any) -> Decision:
     return Decision("t", "read", 0, [], "read_file", arguments)
-
-
-def test_an_object_ends_where_it_is_whole() -> None:
-    assert object_end('{"a": "}"} and more') == len('{"a": "}"}')
-    assert object_end('{"a": [1, {"b": 2}') is None
-    assert object_end("[1]") is None
-
-
-@pytest.mark.parametrize(("text", "stops"), [('{"a": 1}', True), ('{"a": 1', False), ("{", False), ("", False), ('[{"a"', True)])
-def test_writing_stops_at_a_whole_object_and_where_there_will_be_none(tokenizer: Tokenizer, text: str, stops: bool) -> None:
-    written = torch.tensor([tokenizer.encode(text, add_special_tokens=False).ids], dtype=torch.long)
-    assert bool(_WholeObject(tokenizer, start=0)(written, torch.empty(0))) == stops
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from services.shared.contracts.errors import (
     NotFound,
     UpstreamError,
 )
+from services.shared.contracts.grounding import GROUNDING_ARGUMENT
 from services.shared.contracts.tools import JsonObject
 from services.shared.contracts.usage import Usage
 
@@ -84,6 +85,8 @@ class EngineClient:
             body["stop"] = request.stop
         if request.json_schema is not None:
             body["structured_outputs"] = {"json": request.json_schema, "disable_any_whitespace": True}
+        if request.grounding:
+            body["vllm_xargs"] = {GROUNDING_ARGUMENT: request.grounding}
         reply = await self._post("/v1/completions", body)
         choices = [
             Completion(text=choice["text"], finish_reason="length" if choice["finish_reason"] == "length" else "stop")

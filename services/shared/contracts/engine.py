@@ -38,7 +38,8 @@ class Completions(BaseModel):
 
 class CompletionRequest(BaseModel):
     """Continue `prompt` (token ids). With `schema` every continuation is a JSON text of that schema, without whitespace
-    between its parts. `stop` strings are not part of the text."""
+    between its parts. `stop` strings are not part of the text. `grounding`: what a token loses that leads away from the words of
+    the prompt, in nats (contracts/grounding.py); an engine that cannot do it leaves it out."""
 
     model: str
     prompt: list[int]
@@ -49,6 +50,7 @@ class CompletionRequest(BaseModel):
     seed: int | None = None
     stop: list[str] = []
     json_schema: JsonObject | None = None
+    grounding: float = 0.0
     priority: int = 0
 
 
