@@ -74,9 +74,11 @@ def run(plan: Plan, store: Path, bar: Bar, metrics: TrainMetrics, *, force: bool
     with bar("load"):
         base = load_base(plan.model_dir, "cuda" if torch.cuda.is_available() else "cpu")
     trained = train_all(plan, base, bar, metrics)
-    note = f"python -m trainer --seed {plan.seed}"
+    note = f"python -m trainer --toolset {plan.toolset} --seed {plan.seed}"
     if plan.conversations:
         note += f" --epochs {plan.profile.epochs} --conversations {' '.join(path.name for path in plan.conversations)}"
+    else:
+        note += f" --episodes {plan.profile.episodes}"
     origin = Origin(plan.toolset, plan.tools, plan.model_dir, plan.profile.prompt_profile, plan.seed, activation=plan.activation)
     numbers = evaluate(plan, base, trained, origin, store, bar)
     with bar("publish"):
