@@ -15,8 +15,8 @@ class Profile:
     `episodes` and `heldout` are how many a grammar writes. `argument_adapters`: one per tool, or one `shared` by all tools,
     which learns from every tool's rows how users point at things. Of conversations with one call, one in `followed` is learned
     whole, of the others only the first decision; those with several calls are learned whole. Rows longer than `max_tokens` are
-    dropped. A batch has at most `batch_rows` rows and `batch_tokens` tokens, padding included. `checkpoint_steps` is the work that
-    a kill can cost.
+    dropped. A batch has at most `batch_rows` rows and `batch_tokens` tokens, padding included. `checkpoint_steps` is the work
+    that a kill can cost.
     """
 
     episodes: int
