@@ -41,7 +41,7 @@ class Profile:
 PROFILES = {
     # For SmolLM2-135M on two cores; trainer/LOG.md has the measurements behind it.
     "small": Profile(
-        episodes=4000,
+        episodes=3000,
         heldout=400,
         prompt_profile="compact",
         argument_adapters="shared",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as SecondRunnersProcessor
 
+from services.engine.vllm_plugin.events import log
 from services.shared.contracts.grounding import GROUNDING_ARGUMENT, LIKELY, Grounds
 
 
@@ -31,7 +31,7 @@ class Grounding(AdapterLogitsProcessor, SecondRunnersProcessor):  # type: ignore
         # The second runner hands its buffers over, the first one the device and whether memory is pinned.
         self._states: Any = runners_own[0]
         self._slots: dict[int, _Grounded] = {}
-        self._tokenizer = str(Path(vllm_config.model_config.tokenizer) / "tokenizer.json")
+        self._tokenizer = _tokenizer(Path(vllm_config.model_config.tokenizer, "tokenizer.json"))
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -45,29 +45,38 @@ class Grounding(AdapterLogitsProcessor, SecondRunnersProcessor):  # type: ignore
     def new_req_logits_processor(self, params: SamplingParams) -> _Grounded | None:
         """What a new request has done to its logits; None for nothing."""
         nats = _nats(params)
-        return _Grounded(_tokenizer(self._tokenizer), nats) if nats else None
+        return _Grounded(self._tokenizer, nats) if nats and self._tokenizer else None
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
         """The second runner's: takes a slot, whoever had it before."""
         grounded = self.new_req_logits_processor(sampling_params)
         self._slots.pop(req_idx, None)
-        if grounded:
+        if grounded and self._states is not None:
             self._slots[req_idx] = grounded
-        return grounded is not None
+        return req_idx in self._slots
 
     def apply(self, logits: Tensor, batch: Any = None) -> Tensor:
         """Lowers logits in place. Shape: (requests, vocabulary)."""
         if batch is None:
             grounded_here: Tensor = super().apply(logits)
             return grounded_here
+        # What is read there waits for the device, so nobody reads it for batches in which nothing was ever grounded.
         if self._slots:
-            # What is read here waits for the device, so nobody reads it for batches in which nothing was ever grounded.
-            for row, (slot, last) in enumerate(zip(batch.expanded_idx_mapping.tolist(), batch.pos.tolist(), strict=True)):
-                if grounded := self._slots.get(slot):
-                    tokens = self._states.all_token_ids.gpu[slot, : last + 1].tolist()
-                    begun = int(self._states.prompt_len.np[slot])
-                    grounded(tokens[:begun], tokens[begun:], logits[row])
+            try:
+                self._apply_to_slots(logits, batch)
+            except Exception as error:
+                # An error here would end the engine, and with it every other request.
+                log.warning("agentflux grounds nothing any more: %r", error)
+                self._states = None
+                self._slots.clear()
         return logits
+
+    def _apply_to_slots(self, logits: Tensor, batch: Any) -> None:
+        for row, (slot, last) in enumerate(zip(batch.expanded_idx_mapping.tolist(), batch.pos.tolist(), strict=True)):
+            if grounded := self._slots.get(slot):
+                tokens = self._states.all_token_ids.gpu[slot, : last + 1].tolist()
+                begun = int(self._states.prompt_len.np[slot])
+                grounded(tokens[:begun], tokens[begun:], logits[row])
 
 
 @dataclass
@@ -96,6 +105,10 @@ def _nats(params: SamplingParams) -> float:
     return float(nats)
 
 
-@lru_cache(maxsize=1)
-def _tokenizer(path: str) -> Tokenizer:
-    return Tokenizer.from_file(path)
+def _tokenizer(path: Path) -> Tokenizer | None:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:
+        # The library raises nothing more specific.
+        log.warning("agentflux grounds nothing: %s: %s", path, error)
+        return None

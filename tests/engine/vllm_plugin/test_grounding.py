@@ -80,6 +80,23 @@ def test_the_second_runner_has_it_read_the_tokens_of_its_slots(config):
     assert processor.apply(likely(2), batch).equal(likely(2))
 
 
+def test_buffers_that_are_not_as_expected_end_grounding_and_not_the_engine(config, caplog):
+    processor = Grounding(config, SimpleNamespace())
+    assert processor.add_request(0, params(5.0))
+    batch = SimpleNamespace(expanded_idx_mapping=torch.tensor([0]), pos=torch.tensor([len(PROMPT + WRITTEN) - 1]))
+    assert processor.apply(likely(1), batch).equal(likely(1))
+    assert "agentflux grounds nothing any more: AttributeError" in caplog.text
+    assert not processor.add_request(0, params(5.0))
+
+
+def test_a_model_without_a_tokenizer_file_is_served_ungrounded(tmp_path, caplog):
+    nowhere = SimpleNamespace(model_config=SimpleNamespace(tokenizer=str(tmp_path)))
+    processor = Grounding(nowhere, torch.device("cpu"), False)
+    assert f"agentflux grounds nothing: {tmp_path}" in caplog.text
+    processor.update_state(BatchUpdate(batch_size=1, removed=[], added=[(0, params(5.0), PROMPT, WRITTEN)], moved=[]))
+    assert processor.apply(likely(1)).equal(likely(1))
+
+
 @pytest.mark.parametrize("nats", [-1, True, "4", float("nan"), float("inf"), [4.0]])
 def test_what_is_no_number_of_nats_is_refused(nats):
     with pytest.raises(ValueError, match=r"agentflux_grounding in vllm_xargs has to be a number of nats"):
