@@ -20,7 +20,7 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as SecondRunnersProcessor
 
 from services.engine.vllm_plugin.events import log
-from services.shared.contracts.grounding import GROUNDING_ARGUMENT, LIKELY, Grounds
+from services.shared.contracts.grounding import GROUNDING_ARGUMENT, LIKELY, WINDOW, Grounds
 
 
 class Grounding(AdapterLogitsProcessor, SecondRunnersProcessor):  # type: ignore[misc]
@@ -74,9 +74,11 @@ class Grounding(AdapterLogitsProcessor, SecondRunnersProcessor):  # type: ignore
     def _apply_to_slots(self, logits: Tensor, batch: Any) -> None:
         for row, (slot, last) in enumerate(zip(batch.expanded_idx_mapping.tolist(), batch.pos.tolist(), strict=True)):
             if grounded := self._slots.get(slot):
-                tokens = self._states.all_token_ids.gpu[slot, : last + 1].tolist()
+                tokens, end = self._states.all_token_ids.gpu[slot], last + 1
                 begun = int(self._states.prompt_len.np[slot])
-                grounded(tokens[:begun], tokens[begun:], logits[row])
+                # The prompt is read once, and as a whole: this may be the step of one of its chunks.
+                prompt = tokens[:begun].tolist() if grounded.grounds is None else ()
+                grounded(prompt, tokens[max(begun, end - WINDOW) : end].tolist(), logits[row])
 
 
 @dataclass

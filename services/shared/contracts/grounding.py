@@ -30,12 +30,12 @@ _UNSPACED = (
 # Numbers are no words: they may be counted or computed.
 _WORD = re.compile(rf"[^\W\d_{_UNSPACED}][^\W_{_UNSPACED}]*")
 _FIRST_WORD = re.compile(rf"^{_WORD.pattern}")
-_LAST_WORD = re.compile(rf"{_WORD.pattern}$")
+_LAST_WORD = re.compile(rf"{_WORD.pattern}\Z")
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _PART_OF_A_CHARACTER = "\ufffd"
 _FIRST_OF_SEVERAL_BYTES = "\x80"
-# More tokens than any word has.
-_WINDOW = 32
+# How many of the last written tokens are read: more than any word has.
+WINDOW = 32
 
 
 class Grounds:
@@ -52,7 +52,7 @@ class Grounds:
 
         Empty where there is no such word, or no such token. `likely` is only asked while a word of the prompt is being written.
         """
-        window = list(written[-_WINDOW:])
+        window = list(written[-WINDOW:])
         text = self._decoded(window)
         word = _last_word(text)
         if not word or not self._begins(word):

@@ -75,6 +75,11 @@ def test_the_second_runner_has_it_read_the_tokens_of_its_slots(config):
     last = len(PROMPT + WRITTEN) - 1
     batch = SimpleNamespace(expanded_idx_mapping=torch.tensor([0, 2]), pos=torch.tensor([9, last]))
     assert processor.apply(likely(2), batch)[:, [SLASH, A]].tolist() == [[9, 9], [9, 4]]
+    # A prompt is known as a whole while it is read in chunks.
+    assert processor.add_request(2, params(5.0))
+    chunk = SimpleNamespace(expanded_idx_mapping=torch.tensor([0, 2]), pos=torch.tensor([9, 3]))
+    assert processor.apply(likely(2), chunk).equal(likely(2))
+    assert processor.apply(likely(2), batch)[:, [SLASH, A]].tolist() == [[9, 9], [9, 4]]
     # Somebody else has the slot now.
     processor.add_request(2, SamplingParams())
     assert processor.apply(likely(2), batch).equal(likely(2))

@@ -32,6 +32,7 @@ def leading_on(prompt: str, written: str, *pieces: str) -> list[str]:
         ('{"path": "cot', "abt", []),
         ('{"path": "', "abxc", []),
         ('{"path": "clinic/', "abx", []),
+        ('{"path": "clin\n', "iax", []),
         # Once it is another word, it may end as it likes.
         ('{"path": "clinical', "ls/", []),
         # Capitals are other letters.
