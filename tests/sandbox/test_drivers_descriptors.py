@@ -8,27 +8,24 @@ import os
 import pytest
 
 from services.sandbox.drivers.descriptors import Handshake, memory_files
+from tests.descriptors import behind, still_open
 
 pytestmark = pytest.mark.anyio
 
 
-def open_descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
-
-
 async def test_contents_are_ready_to_be_read_and_closed_at_the_end() -> None:
-    before = open_descriptors()
-    with memory_files({"/etc/passwd": b"root", "/etc/group": b""}) as opened:
-        assert {name: os.read(descriptor, 10) for name, descriptor in opened.items()} == {
-            "/etc/passwd": b"root",
-            "/etc/group": b"",
-        }
-    assert open_descriptors() == before
+    contents = {f"/etc/passwd-{os.getpid()}": b"root", f"/etc/group-{os.getpid()}": b""}
+    with memory_files(contents) as opened:
+        assert {name: os.read(descriptor, 10) for name, descriptor in opened.items()} == contents
+        files = behind(*opened.values())
+        assert len(files) == 2 and files <= still_open()
+    assert not files & still_open()
 
 
 async def test_the_first_process_is_told_in_pieces_and_waits_until_it_may_go_on() -> None:
-    before = open_descriptors()
     with Handshake() as handshake:
+        pipes = behind(handshake.info, handshake.block)
+        assert len(pipes) == 2 and pipes <= still_open()
         told, waiting = os.dup(handshake.info), os.dup(handshake.block)
         os.set_blocking(waiting, False)
         telling = asyncio.create_task(handshake.first_process())
@@ -43,7 +40,7 @@ async def test_the_first_process_is_told_in_pieces_and_waits_until_it_may_go_on(
         assert os.read(waiting, 1) == b""
         os.close(told)
         os.close(waiting)
-    assert open_descriptors() == before
+    assert not pipes & still_open()
 
 
 async def test_a_bubblewrap_that_failed_has_no_first_process() -> None:
