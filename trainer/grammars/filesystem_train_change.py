@@ -7,11 +7,10 @@ path, {d} a folder, {q} where something goes, {n} a name, {c} a content, {a} old
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_change as others
-from trainer.grammars import filesystem_train_voices_change as voices
-from trainer.grammars.mechanics import evenly
+from trainer.grammars.mechanics import evenly, sentences
 
 WRITE_DO = evenly(
-    voices.WRITE_DO,
+    sentences("filesystem/write_do"),
     *others.WRITE_DO,
     "(create|make|write|save|add) (a file|a new file|file) {p} (with|containing) (the content|the words|) {c}",
     "(create|make|write|save|add) (a file|a new file|file) {p} (saying|holding|reading) (the text|the content|the words|) {c}",
@@ -45,7 +44,7 @@ WRITE_DO = evenly(
     "(export|output|serialize|persist) {c} to {p}",
 )
 WRITE_SAY = evenly(
-    voices.WRITE_SAY,
+    sentences("filesystem/write_say"),
     *others.WRITE_SAY,
     "new (file|document) {p}: {c}",
     "{p}: {c}",
@@ -69,7 +68,7 @@ WRITE_SAY = evenly(
     "could {c} be (saved|written|stored|put down) in {p}(|?)",
 )
 BLOCK = evenly(
-    voices.BLOCK,
+    sentences("filesystem/block"),
     "(create|write|save|make|store) {p} with (these lines|this content|this|the following):\n{c}",
     "{p} should (contain|read|be|say):\n{c}",
     "(put|save|write|store) (this|these lines|the following) (into|in|as) {p}:\n\n{c}",
@@ -80,7 +79,7 @@ BLOCK = evenly(
     "contents for {p}:\n```\n{c}\n```",
 )
 EMPTY = evenly(
-    voices.EMPTY,
+    sentences("filesystem/empty"),
     "(create|make|add|start|set up) (an empty|a blank|an empty new) (file|document|text file) (called|named|at|) {p}",
     "(create|make) {p}(|,) (empty for now|with nothing in it|leave it empty|blank|without content)",
     "(empty|clear|blank) (the file|out|) {p}",
@@ -88,7 +87,7 @@ EMPTY = evenly(
     "i (need|want) (an empty|a blank) (file|document|text file) {p}",
 )
 EDIT_DO = evenly(
-    voices.EDIT_DO,
+    sentences("filesystem/edit_do"),
     *others.EDIT_DO,
     "(replace|change|switch|convert|turn|modify) {a} (with|to|for|by|into) {b} in {p}",
     "in {p}(|,) (replace|change|update|turn|modify) {a} (to|with|by|into|for) {b}",
@@ -111,7 +110,7 @@ EDIT_DO = evenly(
     "(apply|make) (this|a small|one) (change|correction|edit|fix|replacement) (to|in) {p}: {a} becomes {b}",
 )
 EDIT_SAY = evenly(
-    voices.EDIT_SAY,
+    sentences("filesystem/edit_say"),
     *others.EDIT_SAY,
     "{p} (says|has|reads|states) {a}(|,) (change|set|turn) (it|that) (to|into) {b}",
     "(something|a word|a line|an entry) in {p} is (wrong|misspelled|outdated|mistaken|not right): {a} should be {b}",
@@ -137,7 +136,7 @@ EDIT_SAY = evenly(
     "old: {a} new: {b} file: {p}",
 )
 REMOVE = evenly(
-    voices.REMOVE,
+    sentences("filesystem/remove"),
     "(delete|remove|drop|cut|strip|strike|take out) (the line|the words|the text) {a} (from|in|out of) {p}",
     "(delete|remove|drop|cut|strip|strike|take out) (the part|the piece|the bit) {a} (from|in|out of) {p}",
     "(get rid of|throw out|cut out) (the line|the text|the words) {a} in {p}",
@@ -147,7 +146,7 @@ REMOVE = evenly(
     "i don't want (the text|the line|the words) {a} in {p} (any more|anymore|any longer)",
 )
 EDIT_TWO = evenly(
-    voices.EDIT_TWO,
+    sentences("filesystem/edit_two"),
     "in {p}(|,) (replace|change|turn) {a} (to|into|with) {b} and {c} (to|into|with) {e}",
     "{p}: {a} -> {b}, {c} -> {e}",
     "(edit|update|fix) {p}: {a} (should be|becomes) {b}, and {c} (should be|becomes) {e}",
@@ -156,7 +155,7 @@ EDIT_TWO = evenly(
     "(replace|exchange) both {a} (for|with|by) {b} and {c} (for|with|by) {e} in {p}",
 )
 PREVIEW = evenly(
-    voices.PREVIEW,
+    sentences("filesystem/preview"),
     "(preview|show me|dry run|dry-run) (changing|replacing|turning|switching) {a} (to|with|into) {b} in {p}(| without saving)",
     "(preview|show me|dry run|dry-run) (changing|replacing) {a} (to|with|into) {b} in {p}(, save nothing|, don't apply it)",
     "(preview|show me|dry run|dry-run) (turning|switching) {a} (to|with|into) {b} in {p}(, save nothing|, don't apply it)",
@@ -192,7 +191,7 @@ PREVIEW = evenly(
     "(hypothetically|in theory|suppose), {a} (becomes|turns into) {b} in {p}: (show|preview) the diff, don't write it",
 )
 MKDIR_DO = evenly(
-    voices.MKDIR_DO,
+    sentences("filesystem/mkdir_do"),
     *others.MKDIR_DO,
     "(create|make|add|open|start|build) (a|a new|the|an empty) (folder|directory|subfolder|dir) (called|named|) {d}",
     "(create|make|add|open|start|build) (another|a fresh) (folder|directory|subfolder|dir) (called|named|) {d}",
@@ -222,7 +221,7 @@ MKDIR_DO = evenly(
     "(put up|open up|create) (the|a) (path|nested folders|folder path|chain of folders) {d}",
 )
 MKDIR_SAY = evenly(
-    voices.MKDIR_SAY,
+    sentences("filesystem/mkdir_say"),
     *others.MKDIR_SAY,
     "i( need| want|'d like| would like) a (new|fresh|) (folder|directory|subfolder) (called|named|) {d}",
     "i( wish for| require) a (new|fresh|) (folder|directory|subfolder) (called|named|) {d}",
@@ -253,7 +252,7 @@ MKDIR_SAY = evenly(
     "for (next year|the new client|the course|my thesis) i (need|want) the (folder|directory) {d}",
 )
 MOVE_DO = evenly(
-    voices.MOVE_DO,
+    sentences("filesystem/move_do"),
     *others.MOVE_DO,
     "(move|mv|carry|drag|send|push|take|ship) {p} (to|into|over to|across to) {q}",
     "(put|place|stick|file|stow|deposit|slot) {p} (into|in|inside) {q}",
@@ -266,7 +265,7 @@ MOVE_DO = evenly(
     "(change|switch) the (location|place|folder|home) of {p} to {q}",
 )
 MOVE_SAY = evenly(
-    voices.MOVE_SAY,
+    sentences("filesystem/move_say"),
     *others.MOVE_SAY,
     "i( want| need|'d like| would like| prefer) {p} (moved to|in|to be in|to go to|to live in|to sit in|inside) {q}",
     "{p} (belongs|goes|should go|has to go|must go|needs to go) (in|into|to|inside) {q}",
@@ -282,7 +281,7 @@ MOVE_SAY = evenly(
     "me want {p} go in {q}",
 )
 MV = evenly(
-    voices.MV,
+    sentences("filesystem/mv"),
     "mv {p} {q}",
     "move {p} to {q}",
     "change the path of {p} to {q}",
@@ -293,7 +292,7 @@ MV = evenly(
     "move: {p} => {q}",
 )
 RENAME_DO = evenly(
-    voices.RENAME_DO,
+    sentences("filesystem/rename_do"),
     *others.RENAME_DO,
     "(rename|rechristen|redub) {p} (to|as|into) {n}",
     "change the (name|filename|title|label) of {p} (to|into) {n}",
@@ -307,7 +306,7 @@ RENAME_DO = evenly(
     "(have|make) {p} be (called|named|known as) {n}",
 )
 RENAME_SAY = evenly(
-    voices.RENAME_SAY,
+    sentences("filesystem/rename_say"),
     *others.RENAME_SAY,
     "{p} (must|has to|ought to|shall|is to) be (called|named|renamed to|known as|titled) {n}(|, rename it|)",
     "{p} (needs|wants|deserves|gets|calls for) (the|a better|the new) name(|:| -) {n}",

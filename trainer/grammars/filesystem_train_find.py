@@ -7,11 +7,10 @@ Slots: {n} a name, {d} a folder, {e} an extension as it is said, {w} a part of a
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars import filesystem_train_voices_look as voices
-from trainer.grammars.mechanics import evenly
+from trainer.grammars.mechanics import evenly, sentences
 
 FIND_EXT_DO = evenly(
-    voices.FIND_EXT_DO,
+    sentences("filesystem/find_ext_do"),
     *others.FIND_EXT_DO,
     "(find|search for) (all|every|the|each|any|all the|) {e} (files|file|documents) (in|under|below|inside) {d}",
     "(locate|list|show me) (all|every|the|each|any|all the|) {e} (files|file|documents) (in|under|below|inside) {d}",
@@ -28,7 +27,7 @@ FIND_EXT_DO = evenly(
     "(gather|get|find|list) the (paths|locations|names) of (all|the|every|any) {e} (files|file|documents) (in|below|under) {d}",
 )
 FIND_EXT_SAY = evenly(
-    voices.FIND_EXT_SAY,
+    sentences("filesystem/find_ext_say"),
     *others.FIND_EXT_SAY,
     "(which|what) {e} (files|documents) (are there|exist|do we have) (in|under|below|anywhere in|somewhere under) {d}(|?)",
     "(which|what) {e} (files|documents) (can be found|lie) (in|under|below|anywhere in|somewhere under) {d}(|?)",
@@ -38,7 +37,7 @@ FIND_EXT_SAY = evenly(
     "i (need|want|'m looking for|am after) (all|every|the|any) {e} (files|file|documents) (in|under|below|from) {d}",
 )
 FIND_ALL_DO = evenly(
-    voices.FIND_ALL_DO,
+    sentences("filesystem/find_all_do"),
     *others.FIND_ALL_DO,
     "(find|search for|locate) (all|every|all the|each|any|my|our|) {e} (files|file|documents)(| anywhere| everywhere)",
     "(find|search for|locate) (all|every|all the|each|any|my|our|) {e} (files|file|documents)( on all levels|)",
@@ -55,7 +54,7 @@ FIND_ALL_DO = evenly(
     "(glob|search) **/*.{e0}",
 )
 FIND_ALL_SAY = evenly(
-    voices.FIND_ALL_SAY,
+    sentences("filesystem/find_all_say"),
     *others.FIND_ALL_SAY,
     "where (are|have i put|do we keep) (the|all|all the|our) {e} (files|documents)(|?)",
     "(are|do we have|is) there any {e} (files|file)(| somewhere| anywhere| at all|)(|?)",
@@ -66,7 +65,7 @@ FIND_ALL_SAY = evenly(
     "any {e} (files|documents)(| around| lying around|)(|?)",
 )
 FIND_NAME_DO = evenly(
-    voices.FIND_NAME_DO,
+    sentences("filesystem/find_name_do"),
     *others.FIND_NAME_DO,
     "(find|locate|search for|look for|seek|trace|dig up|discover) (the file|a file called|a file named) {n}",
     "(find|locate|search for|look for|seek|trace|dig up|discover) (something called|the document|) {n}",
@@ -80,7 +79,7 @@ FIND_NAME_DO = evenly(
     "(search|comb|sweep|go through) (all folders|every folder|the whole workspace|everything) for {n}",
 )
 FIND_NAME_SAY = evenly(
-    voices.FIND_NAME_SAY,
+    sentences("filesystem/find_name_say"),
     *others.FIND_NAME_SAY,
     "where (is|has|did|does) {n}(| end up| live| go| lie| hide)(|?)",
     "(which|what|in which|in what) (folder|directory) (holds|contains|has|lies) {n}(|?)",
@@ -97,7 +96,7 @@ FIND_NAME_SAY = evenly(
     "(do|does) {n} exist (anywhere|somewhere|in any folder)(|?)",
 )
 FIND_NAME_IN_DO = evenly(
-    voices.FIND_NAME_IN_DO,
+    sentences("filesystem/find_name_in_do"),
     *others.FIND_NAME_IN_DO,
     "(find|locate|search for|look for|seek) {n} (in|under|below|somewhere in|inside|within) {d}",
     "(search|comb|sweep|go through) {d} for {n}",
@@ -105,14 +104,14 @@ FIND_NAME_IN_DO = evenly(
     "find {d} -name {n}",
 )
 FIND_NAME_IN_SAY = evenly(
-    voices.FIND_NAME_IN_SAY,
+    sentences("filesystem/find_name_in_say"),
     *others.FIND_NAME_IN_SAY,
     "where in {d} (is|lies|sits|do i find) {n}(|?)",
     "is {n} (somewhere|anywhere|hidden) (in|under|below) {d}(|?)",
     "{n} (must|should) be somewhere (under|below|in) {d}, where(|?)",
 )
 FIND_WORD_DO = evenly(
-    voices.FIND_WORD_DO,
+    sentences("filesystem/find_word_do"),
     *others.FIND_WORD_DO,
     "(find|search for|list|show) (all|every|any|the|) (files|file|documents|things) with {w} in the name",
     "(locate|look for|gather) (all|every|any|the|) (files|file|documents|things) with {w} in the name",
@@ -125,7 +124,7 @@ FIND_WORD_DO = evenly(
     "(gather|get) (everything|all files|all) that has {w} in its (filename|title)",
 )
 FIND_WORD_SAY = evenly(
-    voices.FIND_WORD_SAY,
+    sentences("filesystem/find_word_say"),
     *others.FIND_WORD_SAY,
     "(which|what) (documents|names) (carry|include) {w} in their (names|filename)(|?)",
     "(is|are) there (something|anything) with {w} in its (filename|title)(|?)",
@@ -136,12 +135,12 @@ FIND_WORD_SAY = evenly(
     "(any|are there) documents (called|named) something with {w}(|?)",
 )
 STARTS_DO = evenly(
-    voices.STARTS_DO,
+    sentences("filesystem/starts_do"),
     "(find|list|search for|locate|show me) (all|every|) (files|file|documents|things) (starting|beginning) with {w}",
     "(find|show|search for|locate) (everything|anything|all files) whose name (starts|begins) with {w}",
 )
 STARTS_SAY = evenly(
-    voices.STARTS_SAY,
+    sentences("filesystem/starts_say"),
     "(which|what) (files|documents|names) (start|begin) with {w}(|?)",
     "its name (starts|begins) with {w}, (where is it|find it|i forgot the rest)",
 )

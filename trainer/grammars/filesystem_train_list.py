@@ -7,11 +7,10 @@ Slots: {d} a folder, {x} what is left out.
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars import filesystem_train_voices_look as voices
-from trainer.grammars.mechanics import evenly
+from trainer.grammars.mechanics import evenly, sentences
 
 LIST_DO = evenly(
-    voices.LIST_DO,
+    sentences("filesystem/list_do"),
     *others.LIST_DO,
     "(list|show|show me|display|print|name|itemize|itemise|give me) (the files|all files|everything) in {d}",
     "(list|show|show me|display|print|name|itemize|itemise|give me) (files|all|the items|the entries) in {d}",
@@ -33,7 +32,7 @@ LIST_DO = evenly(
     "(name|read out|spell out) the (files|documents|items) in {d}",
 )
 LIST_SAY = evenly(
-    voices.LIST_SAY,
+    sentences("filesystem/list_say"),
     *others.LIST_SAY,
     "(what's|what is|whats|what lies) (in|inside) {d}(|?)",
     "(which|what) (files|documents|notes|items|things) (are|lie|sit|exist|can be found) (in|inside|there in) {d}(|?)",
@@ -57,7 +56,7 @@ LIST_SAY = evenly(
     "which things we have in {d}(|?)",
 )
 LIST_HERE = evenly(
-    voices.LIST_HERE,
+    sentences("filesystem/list_here"),
     "ls",
     "ls -la",
     "dir",
@@ -70,7 +69,7 @@ LIST_HERE = evenly(
     "(i'm new here|just arrived|starting fresh), what (files|documents) (do we have|are there)(|?)",
 )
 SIZES_DO = evenly(
-    voices.SIZES_DO,
+    sentences("filesystem/sizes_do"),
     *others.SIZES_DO,
     "(list|show|show me) (everything|files|all) in {d} (and|along with) (their|the) (sizes|weight|bytes)",
     "(list|show|show me) (the files|everything|files|all) in {d} (and|along with) (their|the) size in bytes",
@@ -94,7 +93,7 @@ SIZES_DO = evenly(
     "(show|print) the disk usage of {d}",
 )
 SIZES_SAY = evenly(
-    voices.SIZES_SAY,
+    sentences("filesystem/sizes_say"),
     *others.SIZES_SAY,
     "how (heavy|small) are the (things|items|documents|entries) in {d}(|?)",
     "(sizes|disk usage|space used|bytes) (in|of|for|by) {d}(|, please|?)",
@@ -111,7 +110,7 @@ SIZES_SAY = evenly(
     "(files|items|everything) in {d} and (their|the) (sizes|weight)(|, please)",
 )
 BIGGEST_DO = evenly(
-    voices.BIGGEST_DO,
+    sentences("filesystem/biggest_do"),
     *others.BIGGEST_DO,
     "(list|show|display|print|sort|order) {d} (sorted by size|ordered by size|by size)",
     "(list|show|display|print|sort|order|arrange) {d} (by file size|by weight|from large to small)",
@@ -125,7 +124,7 @@ BIGGEST_DO = evenly(
     "(list|show) {d} with sizes, (the biggest|the heaviest|largest|big ones) (at the top|on top|first)",
 )
 BIGGEST_SAY = evenly(
-    voices.BIGGEST_SAY,
+    sentences("filesystem/biggest_say"),
     *others.BIGGEST_SAY,
     "(what's|which is|what are) the (biggest|largest|smallest|bulkiest) (item|document|thing|files) in {d}(|?)",
     "(biggest|largest|heaviest|smallest) (files|items|file) in {d}(| first|?|, please)",
@@ -138,7 +137,7 @@ BIGGEST_SAY = evenly(
     "the (largest|biggest|bulkiest) (thing|document) in {d} is (which|what)(|?)",
 )
 TREE_DO = evenly(
-    voices.TREE_DO,
+    sentences("filesystem/tree_do"),
     *others.TREE_DO,
     "(print|display|draw|render) (the|a) (tree|directory tree|full tree) (of|for) {d}",
     "(show|show me|print|display|give me|draw|render) (the|a) (file tree|hierarchy|folder tree|nested view) (of|for) {d}",
@@ -168,7 +167,7 @@ TREE_DO = evenly(
     "(open|show) every (drawer|layer|floor) of {d}",
 )
 TREE_SAY = evenly(
-    voices.TREE_SAY,
+    sentences("filesystem/tree_say"),
     *others.TREE_SAY,
     "(what is|what's) the (directory|file|nested|overall) (structure|hierarchy|layout|organization) of {d}(|?)",
     "how is {d} (organized|structured|laid out|nested|arranged|built up|organised|put together)(|?)",
@@ -209,7 +208,7 @@ WITHOUT = (
     ", (no|not) {x}",
 )
 ALLOWED_DO = evenly(
-    voices.ALLOWED_DO,
+    sentences("filesystem/allowed_do"),
     *others.ALLOWED_DO,
     "(show|list|tell me|name|display|give me) (the|all|all the|) (allowed|accessible|permitted) (directories|folders)",
     "(show|list|tell me|name|display|give me) (the|all|all the|) (allowed|accessible|permitted) (paths|locations|places)",
@@ -234,7 +233,7 @@ ALLOWED_DO = evenly(
     "(list|show) (the mounted|the shared|your own|all usable) (roots|root directories|root folders)",
 )
 ALLOWED_SAY = evenly(
-    voices.ALLOWED_SAY,
+    sentences("filesystem/allowed_say"),
     *others.ALLOWED_SAY,
     "(which|what) (directories|folders|paths|places|roots) (can|may|could|are) you (access|read|use|see|reach)(|?)",
     "(which|what) (directories|folders|paths) (can|may|could|are) you (allowed to use|able to open|enter)(|?)",

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from trainer.grammars import filesystem_train_voices_look as voices
-from trainer.grammars.mechanics import evenly
+from trainer.grammars.mechanics import evenly, sentences
 
 OPEN_DO = evenly(
-    voices.OPEN_DO,
+    sentences("filesystem/open_do"),
     "(show|open|view|display|present|load|get|fetch|retrieve|grab|dump|reveal) {x}",
     "(pull up|bring up|call up|open up|bring|fetch|surface) {x}(| for me| on screen| right away)",
     "(peek at|look at|glance at|have a peek at|take a peek at|stare at|gaze at|look over|check out) {x}",
@@ -19,7 +18,7 @@ OPEN_DO = evenly(
     "(let's|let us) (see|look at|open|examine|have a look at|go over) {x}",
 )
 OPEN_SAY = evenly(
-    voices.OPEN_SAY,
+    sentences("filesystem/open_say"),
     "{x}",
     "{x}(, please| please|, if you would|?|, now|, open it|!| - what's there?)",
     "i (need|want|would like|'d like) (|to see |to look at |to examine |to open ){x}",
@@ -435,7 +434,7 @@ INFO_SAY = (
 )
 # {k} is the kind of medium: asked about as a file, not looked at.
 INFO_MEDIUM = evenly(
-    voices.INFO_MEDIUM,
+    sentences("filesystem/info_medium"),
     "how (big|large|heavy) is the {k} {p}(|?| in bytes?)",
     "(what's|what is) the (file size|size|weight|byte count) of the {k} {p}(|?)",
     "(file size|size|bytes|date|age|permissions|metadata|timestamps) of the {k} {p}(|?|, please)",

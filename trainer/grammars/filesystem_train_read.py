@@ -7,11 +7,10 @@ Slots: {p} a path, {ps} several, {n} a number of lines.
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars import filesystem_train_voices_look as voices
-from trainer.grammars.mechanics import evenly
+from trainer.grammars.mechanics import evenly, sentences
 
 READ_DO = evenly(
-    voices.READ_DO,
+    sentences("filesystem/read_do"),
     *others.READ_DO,
     "(show|show me|read|open|print|cat|display|view|type|output|present|quote|echo|unveil|relay) {p}",
     "(show|display|print|output|present) the (contents|content|text|body|wording|full text) of {p}",
@@ -38,7 +37,7 @@ READ_DO = evenly(
     "(less|more|bat|nano|type) {p}",
 )
 READ_SAY = evenly(
-    voices.READ_SAY,
+    sentences("filesystem/read_say"),
     *others.READ_SAY,
     "(what's|what is|whats|what stands|what was) (in|inside|written in|put in|stored in) {p}(|?)",
     "what does {p} (contain|say|hold|state|mention|tell us|look like inside|read like)(|?)",
@@ -82,7 +81,7 @@ READ_SAY = evenly(
     "(which|what) (settings|values|options|entries|people|items) are (in|set in|named in|listed in) {p}(|?)",
 )
 HEAD_DO = evenly(
-    voices.HEAD_DO,
+    sentences("filesystem/head_do"),
     *others.HEAD_DO,
     "(show|print|read|give) (me|) the (first|top|opening|initial|starting) {n} (lines|rows|entries) of {p}",
     "(display|send|paste|output) (me|) the (first|top|opening|initial|starting) {n} (lines|rows|entries) of {p}",
@@ -100,7 +99,7 @@ HEAD_DO = evenly(
     "stop reading {p} after {n} (lines|rows)",
 )
 HEAD_SAY = evenly(
-    voices.HEAD_SAY,
+    sentences("filesystem/head_say"),
     *others.HEAD_SAY,
     "(first|top|opening|initial) {n} (lines|rows|entries) (of|in|from) {p}(|, please|?)",
     "what (are|do|is in) the (first|top|opening|initial) {n} (lines|rows) (in|of|from|say in) {p}(|?)",
@@ -115,7 +114,7 @@ HEAD_SAY = evenly(
     "only {n} lines at the (top|start|beginning) of {p} (matter|interest me)",
 )
 TAIL_DO = evenly(
-    voices.TAIL_DO,
+    sentences("filesystem/tail_do"),
     *others.TAIL_DO,
     "(show|print|read|give) (me|) the (last|final|closing|bottom|ending) {n} (lines|rows|entries) of {p}",
     "(display|send|paste|output) (me|) the (last|final|closing|bottom|ending) {n} (lines|rows|entries) of {p}",
@@ -130,7 +129,7 @@ TAIL_DO = evenly(
     "preview the (last|final|bottom) {n} (lines|rows) of {p}",
 )
 TAIL_SAY = evenly(
-    voices.TAIL_SAY,
+    sentences("filesystem/tail_say"),
     *others.TAIL_SAY,
     "(last|final|bottom|closing) {n} (lines|rows|entries) (of|in|from) {p}(|, please|?)",
     "what (are|do|is in) the (last|final|bottom|closing) {n} (lines|rows) (in|of|from|say in) {p}(|?)",
@@ -144,7 +143,7 @@ TAIL_SAY = evenly(
     "the {n} (newest|latest|most recent) (entries|lines) in {p}(|, please|?)",
 )
 READ_FILE = evenly(
-    voices.READ_FILE,
+    sentences("filesystem/read_file"),
     "(use|call|run|try|invoke|take) read_file (on|with|for) {p}",
     "read_file {p}",
     "with (the|) read_file (tool|), open {p}",
@@ -153,7 +152,7 @@ READ_FILE = evenly(
     "(can|could) you (use|call) read_file (for|on) {p}(|?)",
 )
 MEDIA_DO = evenly(
-    voices.MEDIA_DO,
+    sentences("filesystem/media_do"),
     *others.MEDIA_DO,
     "(show|open|display|view|load|render|show me) (the (picture|image|photo|graphic|sound|clip|drawing|snapshot)|) {p}",
     "(look at|view|inspect|study|describe) (the|this) (image|picture|photo|photograph|drawing|snapshot|graphic) {p}",
@@ -178,7 +177,7 @@ MEDIA_DO = evenly(
     "(give|hand|send|paste) me (the (picture|photo|image|sound file|audio)) {p}",
 )
 MEDIA_SAY = evenly(
-    voices.MEDIA_SAY,
+    sentences("filesystem/media_say"),
     *others.MEDIA_SAY,
     "what (is|can you see|do you see|is shown) (in|on) (the|this|) (picture|image|photo|drawing|) {p}(|?)",
     "what does {p} sound like(|?)",
@@ -207,7 +206,7 @@ MEDIA_SAY = evenly(
     "(is|was) (that|there) (music|speech|noise|silence|a voice) (in|on) {p}(|?)",
 )
 SEVERAL_DO = evenly(
-    voices.SEVERAL_DO,
+    sentences("filesystem/several_do"),
     *others.SEVERAL_DO,
     "(read|open|show|show me|print|display|view|cat|output|type|present) {ps}",
     "(compare|diff|reconcile|cross-check|juxtapose) {ps}",
@@ -237,7 +236,7 @@ SEVERAL_DO = evenly(
     "diff -u {ps}",
 )
 SEVERAL_SAY = evenly(
-    voices.SEVERAL_SAY,
+    sentences("filesystem/several_say"),
     *others.SEVERAL_SAY,
     "(what's|what is|what stands) in {ps}(|?)",
     "what do {ps} (say|contain|tell us|hold|mention)(|?)",
@@ -265,7 +264,7 @@ SEVERAL_SAY = evenly(
     "could {ps} be (shown|printed|read|displayed) (together|at once|in one answer)(|?)",
 )
 INFO_DO = evenly(
-    voices.INFO_DO,
+    sentences("filesystem/info_do"),
     *others.INFO_DO,
     "(show|show me|get|give me|print|display) (the|) (info|information|metadata|details) (of|for|about|on) {p}",
     "(show|show me|get|give me|print|display) (the|) (file info|properties|attributes|particulars) (of|for|about|on) {p}",
@@ -288,7 +287,7 @@ INFO_DO = evenly(
     "(print|show) (the birthday|the date stamp|the mode bits|the access rights|the owner's rights) of {p}",
 )
 INFO_SAY = evenly(
-    voices.INFO_SAY,
+    sentences("filesystem/info_say"),
     *others.INFO_SAY,
     "when (was|did) {p} (last|) (modified|changed|created|edited|updated|opened|change)(|?)",
     "(what are|which are|what's with) the (permissions|rights|attributes|access rights|dates|timestamps) (of|on|for) {p}(|?)",
@@ -313,7 +312,7 @@ INFO_SAY = evenly(
     "(is|was) {p} (made|created|changed) (before|after) (easter|monday|last year|the move|the holidays)(|?)",
 )
 INFO_SIZE_DO = evenly(
-    voices.INFO_SIZE_DO,
+    sentences("filesystem/info_size_do"),
     *others.INFO_SIZE_DO,
     "wc -c {p}",
     "ls -lh {p}",
@@ -324,7 +323,7 @@ INFO_SIZE_DO = evenly(
     "(find out|work out|calculate|determine) how (many bytes|much space|much disk) {p} (has|takes|needs|uses)",
 )
 INFO_SIZE_SAY = evenly(
-    voices.INFO_SIZE_SAY,
+    sentences("filesystem/info_size_say"),
     *others.INFO_SIZE_SAY,
     "(how (big|small|long in bytes) is|what is the size of|what's the size of) {p}(|?)",
     "how many (bytes|kb|megabytes|mb) (is|does|has) {p}(| have| take| need| use)(|?)",

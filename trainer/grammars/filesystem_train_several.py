@@ -6,10 +6,10 @@ new text; in the templates that join wishes, {x}, {y} and {z} are orders.
 
 from __future__ import annotations
 
-from trainer.grammars import filesystem_train_others_goals as others
+from trainer.grammars.mechanics import sentences
 
 JOIN_TWO = (
-    *others.JOIN_TWO,
+    *sentences("filesystem/join_two"),
     "first {x}, then {y}",
     "{x} and then {y}",
     "{x}, then {y}",
@@ -31,7 +31,7 @@ JOIN_TWO = (
 )
 # Here the first call is said last.
 JOIN_REVERSED = (
-    *others.JOIN_REVERSED,
+    *sentences("filesystem/join_reversed"),
     "before you {y}, {x}",
     "{y}, but first {x}",
     "{y}, but (not before|only after) this: {x}",
@@ -39,7 +39,7 @@ JOIN_REVERSED = (
     "{y}. (before that|but first of all|to begin with|prior to that)(|,) {x}",
 )
 JOIN_THREE = (
-    *others.JOIN_THREE,
+    *sentences("filesystem/join_three"),
     "{x}, {y} and {z}",
     "{x}, then {y}, (finally|and last|and at the end|and then) {z}",
     "first {x}, second {y}, third {z}",
@@ -51,7 +51,7 @@ JOIN_THREE = (
     "{x} && {y} && {z}",
 )
 FIND_READ = (
-    *others.FIND_READ,
+    *sentences("filesystem/find_read"),
     "(track down|hunt for|hunt down|spot|unearth) {n}(|,) (and|then|afterwards) (recite it|pull up its text|dump it)",
     "i lost {n}(;|,) once (spotted|you have it), (dump|read|recite|show) it",
     "(find|locate|search for|look for) {n} and (read|open|show|summarize|explain|print) it(| to me| for me)",
@@ -65,50 +65,50 @@ FIND_READ = (
     "(dig up|trace|discover|figure out where) {n} (is|) and read (it|its text)(| to me)",
 )
 FIND_MEDIA = (
-    *others.FIND_MEDIA,
+    *sentences("filesystem/find_media"),
     "(find|locate|look for) the (picture|image|recording|photo|file) {n} and (show|open|display|play|describe) it",
     "(somewhere|in some folder) (is|lies) {n}, (show|play|open|display) it",
     "i don't know where {n} is, but i (want|need) to (see|hear) it",
 )
 FIND_INFO = (
-    *others.FIND_INFO,
+    *sentences("filesystem/find_info"),
     "(find|locate|search for) {n} and tell me (its size|when it was changed|its permissions)",
     "how (big|old|large) is {n}? (it is|it lies|it must be) (somewhere|in some folder|in one of the folders)",
     "when was {n} changed? i forgot where it (is|lies)",
     "(search|look) for {n} and (check|report|state|give me) its (size|age|date|details)",
 )
 FIND_EDIT = (
-    *others.FIND_EDIT,
+    *sentences("filesystem/find_edit"),
     "(find|locate|search for|look for) {n} and (change|replace|turn|switch) {a} (to|into|with) {b} in it",
     "{n} is (somewhere|in some folder), in it {a} (should|must|has to) (be|become) {b}",
     "(no idea|i don't know) where {n} is, but (change|replace|turn) {a} (to|into|with) {b} there",
     "there is a (mistake|typo|slip) in {n}, which lies (in some folder|somewhere): {a} should be {b}",
 )
 FIND_RENAME = (
-    *others.FIND_RENAME,
+    *sentences("filesystem/find_rename"),
     "(find|locate|search for|look for) {n} and (rename it to|call it|name it|give it the name) {q}",
     "{n} lies (somewhere|in some folder), (rename it to|call it|name it) {q}",
     "(wherever|in whatever folder) {n} is, (rename it to|its name should be) {q}",
 )
 FIND_MOVE_ONE = (
-    *others.FIND_MOVE_ONE,
+    *sentences("filesystem/find_move_one"),
     "(find|locate|search for|look for) {n} and (move|put|send|carry) it (to|into) {d}",
     "{n} is (somewhere|in some folder), (move|put|stick|stow) it (into|in) {d}",
     "i don't know where {n} (is|lies), but it (belongs|must go) (in|into) {d}",
 )
 FIND_READ_ALL = (
-    *others.FIND_READ_ALL,
+    *sentences("filesystem/find_read_all"),
     "(find|search for|look for) (all|every|the) {e} files and (read|show|open|summarize|print|compare) them",
     "what do (all|) (the|our|my) {e} files say(|?)",
 )
 FIND_INFO_ALL = (
-    *others.FIND_INFO_ALL,
+    *sentences("filesystem/find_info_all"),
     "how (big|old|large) are (all|my|our) {e} files, (one by one|each of them|each)(|?)",
     "(find|search for) (all|the) {e} files and (check|tell me|report) when each was changed",
     "(find|search for) (all|the) {e} files and (check|tell me|report) their permissions one by one",
 )
 FIND_MOVE = (
-    *others.FIND_MOVE,
+    *sentences("filesystem/find_move"),
     "(hunt down|track down|round up) (the|all) {e} files and (shift|relocate|transfer) them into {d}",
     "collect (all|the|every one of the) {e} files in {d}",
     "(find|search for) (all|the) {e} files and (move|put) them (to|into|in) {d}",
@@ -119,7 +119,7 @@ FIND_MOVE = (
 )
 NEW_FOLDER = "(a new folder|a folder|the new directory|a new directory called|a new folder named) {d}"
 LIST_READ = (
-    *others.LIST_READ,
+    *sentences("filesystem/list_read"),
     "(browse|enumerate|peek inside|survey) {d}(|,) (and|then|afterwards) (pull up|fetch|recite|grab) {n}",
     "(list|check) {d} and (read|open|show|print) {n}",
     "(look|check|glance|peer) (in|into) {d}, then (read|show me|open|print) {n}",
@@ -128,7 +128,7 @@ LIST_READ = (
     "(after listing|once you have listed|having listed) {d}, (read|open|show) {n}",
 )
 LIST_ALL = (
-    *others.LIST_ALL,
+    *sentences("filesystem/list_all"),
     "(summarize|summarise|study|show) (every one of|each of) the (files|documents) in {d}",
     "(list|look into|open) {d} and (read|show me|summarize|print) everything in it",
     "what do the documents in {d} say(|?)",
@@ -137,20 +137,20 @@ LIST_ALL = (
     "i (want|need) to (read|see) (everything|all) that is (written|stored|said) in (the files in|) {d}",
 )
 LIST_MOVE = (
-    *others.LIST_MOVE,
+    *sentences("filesystem/list_move"),
     "(move|put|send|carry|push) (everything|all files|all|each file) (from|in|out of) {d} (to|into) {g}",
     "(empty|clear) {d}: (everything|all files|all) (goes|should go|must go) (to|into) {g}",
     "the files in {d} (belong|should be|have to go) (in|into) {g}",
     "(list|look into) {d} and (move|put) (what is there|whatever you find|its files) (to|into) {g}",
 )
 LIST_INFO = (
-    *others.LIST_INFO,
+    *sentences("filesystem/list_info"),
     "when was (each|every) (file|document) in {d} (changed|modified|created|edited)(|?)",
     "(show|tell|give) me the (permissions|dates|modification times|rights) of (each|every) (file|document) in {d}",
     "(list|look into) {d} and (check|report|get) the (metadata|details|dates) of (every|each) file(| there)",
 )
 COPY = (
-    *others.COPY,
+    *sentences("filesystem/copy"),
     "(duplicate|clone|mirror) {p} (as|into|to|under) {q}",
     "copy {p} to {q}",
     "cp {p} {q}",
@@ -163,7 +163,7 @@ COPY = (
     "(before|so that) (i|we) (change|break|edit) {p}, (keep|save|make) a copy (as|in|at) {q}",
 )
 NEW_MOVE = (
-    *others.NEW_MOVE,
+    *sentences("filesystem/new_move"),
     "(establish|spin up|lay out|produce) a (folder|directory) {d} and (shift|relocate|transfer) {p} (there|into it)",
     "(spin up|establish) {d} as a (folder|directory), (afterwards|then) (relocate|shift|move) {p} into it",
     "(create|make|add|open|start) (the folder|a folder|a new directory) {d} and (move|put|stick|drop) {p} (into|in) it",
@@ -173,7 +173,7 @@ NEW_MOVE = (
     "there is no (folder|directory) {d} yet: (make|create) (it|one) and (put|move|stow) {p} (in|inside|there)",
 )
 NEW_WRITE = (
-    *others.NEW_WRITE,
+    *sentences("filesystem/new_write"),
     "(establish|spin up) a folder {d}(|,) and (within it|in it) {n} (holding|with) {c}",
     "(spin up|establish|lay out) a folder {d} and (jot|note) {c} down in {n} there",
     "(create|make|add|open) a folder {d} and in it a file {n} (that says|containing|with|saying) {c}",
@@ -182,7 +182,7 @@ NEW_WRITE = (
     "(first|) (a|the|) new folder {d}, then (in it|inside) {n} with {c}",
 )
 NEW_SEVERAL = (
-    *others.NEW_SEVERAL,
+    *sentences("filesystem/new_several"),
     "(create|make|add|set up|prepare|open) (the|three|new|) (folders|directories) {ps}",
     "mkdir {ps}",
     "i (need|want) (folders|directories|the folders|new folders) (called|named|) {ps}",
@@ -190,7 +190,7 @@ NEW_SEVERAL = (
     "there should be (folders|directories) (called|named|) {ps}",
 )
 READ_EDIT = (
-    *others.READ_EDIT,
+    *sentences("filesystem/read_edit"),
     "(fetch|pull up|dump|grab) {p} (first|), (afterwards|then) (swap|exchange) {a} for {b}",
     "(pull up|fetch|bring up) {p}, then (substitute|put) {b} for {a}",
     "(read|open|show|print) {p}, then (replace|change|switch|turn) {a} (with|to|into) {b}",
@@ -199,13 +199,13 @@ READ_EDIT = (
     "(check|study|inspect) {p} first, then (replace|change) {a} (with|to|by) {b}",
 )
 EDIT_CHECK = (
-    *others.EDIT_CHECK,
+    *sentences("filesystem/edit_check"),
     "(change|replace|turn|switch) {a} (to|with|into) {b} in {p} and show me the (result|file|new text|outcome)",
     "(update|fix|modify) {a} to {b} in {p}, then (read|open|print|show) it",
     "in {p}, {a} should be {b}; (after that|then|afterwards) (read|show|print) (me|) the (whole|entire|full) (file|text)",
 )
 WRITE_CHECK = (
-    *others.WRITE_CHECK,
+    *sentences("filesystem/write_check"),
     "(jot|note) {c} down in {p}(|,) (afterwards|then|and) (recite it|read it back|pull it up again)",
     "(record|note) {c} under {p} and (pull it up again|recite it)",
     "(write|save|store|put) {c} (to|in|into) {p} and (read|show|print) it (back|again|afterwards)",
@@ -213,16 +213,16 @@ WRITE_CHECK = (
     "(create|make) {p} with {c} and (then|afterwards) (read|show|open) it (to check|for me|so that i can be sure)",
 )
 WRITE_INFO = (
-    *others.WRITE_INFO,
+    *sentences("filesystem/write_info"),
     "(create|make) {p} with {c}, then (check|show|report) its (size|details|metadata)",
 )
 WRITE_MOVE = (
-    *others.WRITE_MOVE,
+    *sentences("filesystem/write_move"),
     "(write|save|put) {c} (to|in|into) {p}, then move (it|that file) (to|into) {d}",
     "(create|make) {p} with {c} and (afterwards|then|finally) (put|move|stow) it (in|into) {d}",
 )
 INFO_TWO = (
-    *others.INFO_TWO,
+    *sentences("filesystem/info_two"),
     "of {p} and {q}, which (one |)(weighs more|is heavier|is newer|was touched last)(|?)",
     "{p} versus {q}: which (got touched most recently|is the heavier one|is older|has more bytes)(|?)",
     "which is (bigger|newer|older|smaller|heavier|more recent), {p} or {q}(|?)",
@@ -233,7 +233,7 @@ INFO_TWO = (
     "(tell|show) me (which|what) is (older|newer|larger|smaller): {p} or {q}",
 )
 INFO_EACH = (
-    *others.INFO_EACH,
+    *sentences("filesystem/info_each"),
     "(show|give|get|tell) me the (size|age|details|metadata|date|permissions) of {ps}",
     "when were {ps} (changed|modified|created|edited)(|?)",
     "how (big|large|old) are {ps}(|?)",
@@ -242,7 +242,7 @@ INFO_EACH = (
     "(do|are) {ps} (exist|there|still there|writable|read-only)(|?)",
 )
 MOVE_EACH = (
-    *others.MOVE_EACH,
+    *sentences("filesystem/move_each"),
     "(move|put|send|carry|stow|push|take) {ps} (to|into|over to) {d}",
     "{ps} (belong|should go|have to go|must go|go) (in|into) {d}",
     "mv {ps} {d}",
@@ -251,7 +251,7 @@ MOVE_EACH = (
     "(tidy up|clean up): {ps} (to|into) {d}",
 )
 SIZES_READ = (
-    *others.SIZES_READ,
+    *sentences("filesystem/sizes_read"),
     "(pull up|fetch|dump|recite) whichever file of {d} is the (heaviest|biggest)",
     "(recite|fetch|pull up) the (heaviest|bulkiest|largest) file (within|of) {d}",
     "(print|summarize) the biggest (file|document) in {d}",
@@ -260,24 +260,24 @@ SIZES_READ = (
     "(sort|list|show) {d} by size and (then|) (open|read) the (first|top|largest) (one|file)",
 )
 SIZES_MOVE = (
-    *others.SIZES_MOVE,
+    *sentences("filesystem/sizes_move"),
     "(move|put|send) the (biggest|largest) (file|document) (of|from) {d} (to|into) {g}",
     "the biggest (file|thing) in {d} (belongs|should go|must go) (in|into) {g}",
 )
 TREE_READ = (
-    *others.TREE_READ,
+    *sentences("filesystem/tree_read"),
     "(unfold|expand) {d} all the way down, (afterwards|then) (fetch|pull up|recite) {p}",
     "(show|print|draw) the tree of {d}, then (read|open|show) {p}",
     "how is {d} structured? (and|then) (show me|read|open) {p}",
     "(map|show|print) {d} with its subfolders and (then|afterwards|after that) (read|open) {p}",
 )
 TREE_NEW = (
-    *others.TREE_NEW,
+    *sentences("filesystem/tree_new"),
     "(show|print|draw) the (tree|structure|hierarchy) of {d}, then (create|make|add) a folder {n} in it",
     "how is {d} (structured|organized|laid out)? (after that|then) (add|make|create) a (folder|subfolder) {n} (there|in it)",
 )
 ROOTS_LIST = (
-    *others.ROOTS_LIST,
+    *sentences("filesystem/roots_list"),
     "(enumerate|reveal) your permitted directories (along with|and) (their items|what is in them|what they hold)",
     "(show|list) the (directories|folders) you can (access|use) and what is in them",
     "which folders (may|can) you use, and (what files are there|what's in them|what do they contain)(|?)",
@@ -286,14 +286,14 @@ ROOTS_LIST = (
     "(tell|show) me your (allowed|permitted|accessible) (directories|folders), then (list|show) (their contents|what they hold)",
 )
 IF_READ = (
-    *others.IF_READ,
+    *sentences("filesystem/if_read"),
     "(check|see|find out|look) (if|whether) {p} exists(|,) and if (so|it does|yes)(|,) (read|show|open|print) it",
     "if there is a {p}, (read|show|open|print) it; (check|make sure) first",
     "is {p} there? (then|if so|in that case) (read|show|open) it",
     "does {p} exist? if (yes|it does|so), (show me the text|read it)(|?)",
 )
 IF_WRITE = (
-    *others.IF_WRITE,
+    *sentences("filesystem/if_write"),
     "(check|see|find out) (if|whether) {p} exists(|,) and if (not|it doesn't)(|,) (create|write|make) it with {c}",
     "(create|write|make) {p} with {c} unless it (exists already|is already there|exists); (check|look) first",
     "is {p} there? if not, (write|save|put) {c} (to|into|in) it",

@@ -6,11 +6,10 @@ Slots of wishes outside: {p} a path, {d} a folder, {s} a noun, {n} a number.
 
 from __future__ import annotations
 
-from trainer.grammars import filesystem_train_voices_talk as voices
-from trainer.grammars.mechanics import evenly
+from trainer.grammars.mechanics import evenly, sentences
 
 CHAT = evenly(
-    voices.CHAT,
+    sentences("filesystem/chat"),
     "(greetings|howdy|yo|cheers|good day|hey hey|aloha|ahoy|evening|morning)(|!| friend| to you|, long time no see)",
     "(how tall is Everest|who discovered penicillin|which planet is the closest to the sun|where do penguins live)(|?)",
     "(who was Cleopatra|what is photosynthesis|how fast is light|what is inflation|who invented paper)(|?)",
@@ -185,7 +184,7 @@ CHAT = evenly(
     "(don't|do not) (do|open|change) anything (yet|now|today)(|, i am only thinking|, i'll say when)",
 )
 OUTSIDE = evenly(
-    voices.OUTSIDE,
+    sentences("filesystem/outside"),
     "(will it rain|is it sunny|is it cold|does it snow) in (Lisbon|Cairo|Quito|Delhi) (tonight|this weekend|now)(|?)",
     "(text|ring|notify|message|page) (Grandma|the landlord|Priya|my team) that i'm late",
     "(erase|destroy|wipe|trash|obliterate|purge|scrap|zap|eliminate) {p}(| for good| completely|, please)",

@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from trainer.episodes import Ask, Call, Episode, Say
 
@@ -33,6 +34,12 @@ class Dice(random.Random):
     def one_in(self, n: float) -> bool:
         """True once in `n` times."""
         return self.random() < 1 / n
+
+
+def sentences(name: str) -> tuple[str, ...]:
+    """The templates of `sentences/<name>.txt`, one a line, where `\\n` is a line break."""
+    lines = (Path(__file__).parent / "sentences" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line.replace("\\n", "\n") for line in lines)
 
 
 def alternatives(template: str) -> list[str]:
