@@ -28,8 +28,13 @@ class Split:
     shared: bool
 
 
-def split_of(rows: Sequence[TrainRow], activation: Sequence[int] | None) -> Split:
-    """Where each row is cut: after what all have in common, or before the activation tokens."""
+def split_of(model: Any, rows: Sequence[TrainRow], activation: Sequence[int] | None) -> Split:
+    """Where each row is cut: after what all have in common, or before the activation tokens.
+
+    Nowhere where activations are computed again for the gradient (see `checkpoint_gradients`).
+    """
+    if causal_of(model).is_gradient_checkpointing:
+        return Split((0,) * len(rows), shared=True)
     if activation is not None:
         return Split(tuple(activation_start(row.ids, activation) for row in rows), shared=False)
     # The token that predicts the first target has to be in the tail.
@@ -37,6 +42,14 @@ def split_of(rows: Sequence[TrainRow], activation: Sequence[int] | None) -> Spli
     first = rows[0].ids
     common = next((at for at in range(most) if any(row.ids[at] != first[at] for row in rows)), most)
     return Split((common if len(rows) > 1 else 0,) * len(rows), shared=True)
+
+
+def checkpoint_gradients(model: Any) -> None:
+    """Has every layer computed again for its gradient instead of kept, in `model.train()` (arXiv 1604.06174).
+
+    Not for an activated LoRA: layers that are computed twice cannot use keys and values that were computed once.
+    """
+    causal_of(model).gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def activation_start(ids: Sequence[int], activation: Sequence[int]) -> int:

@@ -14,9 +14,10 @@ class Profile:
 
     `episodes` and `heldout` are how many a grammar writes. `argument_adapters`: one per tool, or one `shared` by all tools,
     which learns from every tool's rows how users point at things. Of conversations with one call, one in `followed` is learned
-    whole, of the others only the first decision; those with several calls are learned whole. Rows longer than `max_tokens` are
+    whole, of the others only the first decision; those of more turns are learned whole. Rows longer than `max_tokens` are
     dropped. A batch has at most `batch_rows` rows and `batch_tokens` tokens, padding included. `checkpoint_steps` is the work
-    that a kill can cost.
+    that a kill can cost. `gradient_checkpointing` computes the activations of each layer a second time instead of keeping them: a
+    third more work, for batches that otherwise would not fit.
     """
 
     episodes: int
@@ -35,6 +36,7 @@ class Profile:
     batch_rows: int
     batch_tokens: int
     max_tokens: int
+    gradient_checkpointing: bool
     checkpoint_steps: int = 50
 
 
@@ -57,6 +59,7 @@ PROFILES = {
         batch_rows=8,
         batch_tokens=2500,
         max_tokens=640,
+        gradient_checkpointing=False,
     ),
     # As published for Qwen2.5-7B (arXiv 2510.00229 and its reference implementation).
     "paper": Profile(
@@ -76,5 +79,6 @@ PROFILES = {
         batch_rows=16,
         batch_tokens=65536,
         max_tokens=32768,
+        gradient_checkpointing=True,
     ),
 }

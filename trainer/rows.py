@@ -7,7 +7,6 @@ holds the closing quote. Arguments count the tokens of the whole object, the clo
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -28,7 +27,8 @@ RowRole = Literal["selection", "arguments"]
 class Decision:
     """One thing that the assistant decided: after `messages`, `label` came next, with `arguments` when it is a tool.
 
-    `turn` counts the decisions of its trajectory from 0. `accepted`: what people take for right, None where only `arguments` are.
+    `turn` counts from 0 what the assistant did before, calls that failed included. `accepted`: what people take for right, None where
+    only `arguments` are.
     """
 
     trajectory: str
@@ -65,9 +65,9 @@ def decisions(
     """
     found: list[Decision] = []
     conversation = normalised(list(messages))
-    for index, message in enumerate(conversation):
-        if message["role"] != "assistant":
-            continue
+    own = [index for index, message in enumerate(conversation) if message["role"] == "assistant"]
+    for turn, index in enumerate(own):
+        message = conversation[index]
         call = (message.get("tool_calls") or [None])[0]
         if call is None:
             label, arguments = answer_label(tools), None
@@ -76,46 +76,46 @@ def decisions(
         else:
             label, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])
         right = accepted.get(call["id"]) if call else None
-        found.append(Decision(trajectory, kind, len(found), conversation[:index], label, arguments, right))
+        found.append(Decision(trajectory, kind, turn, conversation[:index], label, arguments, right))
     return found
 
 
 def balanced(found: Sequence[Decision]) -> list[Decision]:
-    """The decisions that teach selection: of conversations with one call, two in three lose the answer that follows it.
+    """The decisions that teach selection: where one call is followed by an answer and nothing else, two in three lose the answer.
 
     Nearly every call is followed by an answer, so all of them together would teach to answer when in doubt; and without the
     result in it a row costs a fraction.
     """
-    calls = _calls(found)
+    turns = _turns(found)
     return [
         decision
         for decision in found
         if decision.turn == 0
         or decision.arguments is not None
-        or calls[decision.trajectory] > 1
+        or turns[decision.trajectory] > 2
         or int(sha256_of(decision.trajectory), 16) % 3 == 0
     ]
 
 
 def thinned(found: Sequence[Decision], followed: int) -> list[Decision]:
-    """All decisions of conversations with several calls and of one in `followed` of those with one; of the rest the first.
+    """All decisions of conversations of more than two turns and of one in `followed` of the others; of the rest the first.
 
     What a first turn teaches, how people say what they want, is as much as a later one teaches, for a tenth of the tokens; and
     whether there is more to do is only learned where sometimes there is.
     """
-    calls = _calls(found)
+    turns = _turns(found)
     return [
         decision
         for decision in found
         if decision.turn == 0
-        or calls[decision.trajectory] > 1
+        or turns[decision.trajectory] > 2
         or int(sha256_of(["followed", decision.trajectory]), 16) % followed == 0
     ]
 
 
-def _calls(found: Sequence[Decision]) -> Counter[str]:
-    """How many calls each conversation has."""
-    return Counter(decision.trajectory for decision in found if decision.arguments is not None)
+def _turns(found: Sequence[Decision]) -> dict[str, int]:
+    """How many turns the assistant has in each conversation, up to its last decision."""
+    return {decision.trajectory: decision.turn + 1 for decision in found}
 
 
 def selection_row(renderer: PromptRenderer, decision: Decision, tools: Sequence[Tool], profile: PromptProfile) -> TrainRow:

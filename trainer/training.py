@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from services.shared.contracts.adapters import CONFIG_FILE, WEIGHTS_FILE, Role
 from services.shared.contracts.tools import sha256_of
 from trainer.attention import WHOLE
-from trainer.losses import split_of, target_losses
+from trainer.losses import checkpoint_gradients, split_of, target_losses
 from trainer.profiles import Profile
 from trainer.rows import TrainRow
 from trainer.timings import CURVE
@@ -87,6 +87,8 @@ def train(
     with _DICE:
         torch.manual_seed(seed)
         model = with_adapter(base, profile)
+        if profile.gradient_checkpointing and activation is None:
+            checkpoint_gradients(model)
         run = _Run(model, job, profile, seed, out / f"{job.alias}.checkpoints")
         run.resume()
     with (out / f"{job.alias}.{CURVE}").open("a") as curve:
@@ -170,7 +172,7 @@ class _Run:
         """One step; the mean loss per target."""
         rows = [self.job.rows[index] for index in self.plan[self.step]]
         self.model.train()
-        loss = target_losses(self.model, rows, split_of(rows, activation)).mean()
+        loss = target_losses(self.model, rows, split_of(self.model, rows, activation)).mean()
         if not math.isfinite(loss.item()):
             names = ", ".join(row.name for row in rows)
             raise TrainingFailed(f"adapter {self.job.alias}: the loss is {loss.item()} at step {self.step + 1}, in rows {names}")

@@ -59,7 +59,7 @@ def by_brute_force(model: Any, prompts: Prompts, messages: Any) -> dict[str, flo
     for label in spelled:
         ids = (*prefix.head, *label.ids)
         row = TrainRow("", "selection", label.label, ids, tuple(range(len(prefix.head), len(ids))))
-        totals.append(-target_losses(model, [row], split_of([row], None)).sum().item())
+        totals.append(-target_losses(model, [row], split_of(model, [row], None)).sum().item())
     shares = torch.softmax(torch.tensor(totals).double(), 0).tolist()
     return dict(zip((label.label for label in spelled), shares, strict=True))
 

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from trainer.attention import WHOLE
-from trainer.losses import Split, activation_start, split_of, target_losses
+from trainer.losses import Split, activation_start, checkpoint_gradients, split_of, target_losses
 from trainer.rows import TrainRow
 
 ACTIVATION = "<|im_start|>assistant"
@@ -31,7 +31,7 @@ def gradients(model: Any, loss: Tensor) -> list[Tensor]:
 
 def test_a_shared_head_changes_neither_loss_nor_gradient(base: Any, rows: list[TrainRow]) -> None:
     model = with_lora(base)
-    split = split_of(rows, None)
+    split = split_of(model, rows, None)
     assert split.heads[0] > 10
     cached = target_losses(model, rows, split)
     plain = target_losses(model, rows, Split((0,) * len(rows), shared=True))
@@ -46,7 +46,8 @@ def test_attention_at_once_changes_neither_loss_nor_gradient(
 ) -> None:
     activation = tokenizer.encode(ACTIVATION, add_special_tokens=False).ids
     rows = [row for row in rows if row.targets[0] > activation_start(row.ids, activation)]
-    model, split = with_lora(base), split_of(rows, activation if activated else None)
+    model = with_lora(base)
+    split = split_of(model, rows, activation if activated else None)
     assert base.config._attn_implementation == WHOLE
     ours = target_losses(model, rows, split)
     our_gradients = gradients(model, ours.mean())
@@ -57,10 +58,31 @@ def test_attention_at_once_changes_neither_loss_nor_gradient(
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
 
 
+def test_layers_that_are_computed_again_keep_less_and_change_neither_loss_nor_gradient(base: Any, rows: list[TrainRow]) -> None:
+    model = with_lora(base).train()
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[-1] += tensor.nbytes
+        return tensor
+
+    found = []
+    for again in (False, True):
+        if again:
+            checkpoint_gradients(model)
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            losses = target_losses(model, rows, split_of(model, rows, None))
+        found.append((losses, *gradients(model, losses.mean())))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+    assert kept[1] < kept[0] / 2
+
+
 def test_rows_together_lose_what_each_loses_alone(base: Any, rows: list[TrainRow]) -> None:
     model = with_lora(base)
     alone = torch.cat([target_losses(model, [row], Split((0,), shared=True)) for row in rows])
-    torch.testing.assert_close(target_losses(model, rows, split_of(rows, None)), alone, atol=1e-4, rtol=0)
+    torch.testing.assert_close(target_losses(model, rows, split_of(model, rows, None)), alone, atol=1e-4, rtol=0)
 
 
 def test_a_cached_base_head_is_what_peft_calls_an_activated_lora(base: Any, rows: list[TrainRow], tokenizer: Any) -> None:
@@ -77,7 +99,7 @@ def test_a_cached_base_head_is_what_peft_calls_an_activated_lora(base: Any, rows
             module.lora_variant.clear()
     last_turns = [row for row in rows if row.targets[0] > activation_start(row.ids, activation)]
     assert last_turns
-    ours = target_losses(model, last_turns, split_of(last_turns, activation))
+    ours = target_losses(model, last_turns, split_of(model, last_turns, activation))
     theirs = torch.cat([loss for row, loss in zip(rows, expected, strict=True) if row in last_turns])
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)
 

@@ -63,7 +63,8 @@ def test_rows_that_are_too_long_are_left_out(plan: Plan) -> None:
 
 
 def test_what_somebody_said_or_paid_for_is_learned_whole(plan: Plan, tmp_path: Path) -> None:
-    # With so large a number no conversation that a grammar wrote is followed beyond its first decision.
+    # With so large a number no conversation with one call that a grammar wrote is followed beyond its first decision.
+    write_rows(tmp_path / "train.jsonl", [*talks(), *many_talks()])
     never = replace(plan, profile=replace(plan.profile, followed=10**9))
     targets = {
         name: sum(len(row.targets) for job in jobs(one) for row in job.rows)

@@ -39,7 +39,7 @@ SINGLE = (
     Scene("outside", 4.2, one.outside),
 )
 GOALS = (
-    Scene("joined_wishes", 3.9, goals.joined_wishes),
+    Scene("joined_wishes", 3.2, goals.joined_wishes),
     Scene("find_then_read", 2.2, goals.find_then_read),
     Scene("find_then_media", 0.9, goals.find_then_media),
     Scene("find_then_info", 0.9, goals.find_then_info),
@@ -49,7 +49,7 @@ GOALS = (
     Scene("find_then_move", 0.9, goals.find_then_move),
     Scene("list_then_read", 1.2, goals.list_then_read),
     Scene("list_then_all", 1.0, goals.list_then_all),
-    Scene("copy", 2.0, goals.copy),
+    Scene("copy", 2.3, goals.copy),
     Scene("new_folder_then_move", 0.8, goals.new_folder_then_move),
     Scene("new_folder_then_write", 0.8, goals.new_folder_then_write),
     Scene("new_folders", 0.6, goals.new_folders),
@@ -63,7 +63,7 @@ GOALS = (
     Scene("if_there", 0.8, goals.if_there),
 )
 FAILURES = (
-    Scene("missing_then_listed", 0.5, failures.missing_then_listed),
+    Scene("missing_then_listed", 0.9, failures.missing_then_listed),
     Scene("missing_then_found", 0.7, failures.missing_then_found),
     Scene("missing_for_good", 0.4, failures.missing_for_good),
     Scene("nothing_found", 0.4, failures.nothing_found),

@@ -75,10 +75,11 @@ def misspelled(dice: Dice, name: str) -> str:
 
 
 def missing_then_listed(dice: Dice, world: World) -> Steps | None:
-    """The name was wrong: list its folder, then do it with the one that was meant."""
-    path = one.some_text(dice, world)
-    if path is None:
+    """The name was wrong: list the folder that was given, then do it with the one that was meant. Without a folder one would search."""
+    nested = [path for path in world.texts() if parent(path)]
+    if not nested:
         return None
+    path = dice.choice(nested)
     wrong = joined(parent(path), misspelled(dice, base(path)))
     if wrong in world.files or wrong in world.folders:
         return None
