@@ -27,8 +27,8 @@ RowRole = Literal["selection", "arguments"]
 class Decision:
     """One thing that the assistant decided: after `messages`, `label` came next, with `arguments` when it is a tool.
 
-    `turn` counts from 0 what the assistant did before, calls that failed included. `accepted`: what people take for right, None where
-    only `arguments` are.
+    `turn` counts from 0 what the assistant did before, calls that failed included. `accepted`: what people take for right, None
+    where only `arguments` are.
     """
 
     trajectory: str

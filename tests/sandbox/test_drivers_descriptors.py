@@ -18,14 +18,16 @@ async def test_contents_are_ready_to_be_read_and_closed_at_the_end() -> None:
     with memory_files(contents) as opened:
         assert {name: os.read(descriptor, 10) for name, descriptor in opened.items()} == contents
         files = behind(*opened.values())
-        assert len(files) == 2 and files <= still_open()
+        assert len(files) == 2
+        assert files <= still_open()
     assert not files & still_open()
 
 
 async def test_the_first_process_is_told_in_pieces_and_waits_until_it_may_go_on() -> None:
     with Handshake() as handshake:
         pipes = behind(handshake.info, handshake.block)
-        assert len(pipes) == 2 and pipes <= still_open()
+        assert len(pipes) == 2
+        assert pipes <= still_open()
         told, waiting = os.dup(handshake.info), os.dup(handshake.block)
         os.set_blocking(waiting, False)
         telling = asyncio.create_task(handshake.first_process())

@@ -75,7 +75,10 @@ def misspelled(dice: Dice, name: str) -> str:
 
 
 def missing_then_listed(dice: Dice, world: World) -> Steps | None:
-    """The name was wrong: list the folder that was given, then do it with the one that was meant. Without a folder one would search."""
+    """The name was wrong: list the folder that came with it, then do it with the one that was meant.
+
+    A name without a folder is searched for instead.
+    """
     nested = [path for path in world.texts() if parent(path)]
     if not nested:
         return None

@@ -54,7 +54,7 @@ def alternatives(template: str) -> list[str]:
 def mostly(one: Sequence[str], *other: str) -> tuple[str, ...]:
     """The templates of two authors, repeated so that two in three of those that are drawn are of `one`."""
     most = max(len(one), 2 * len(other))
-    return (*one * round(most / len(one)), *other * max(1, round(most / 2 / len(other))))
+    return tuple(one) * round(most / len(one)) + other * max(1, round(most / 2 / len(other)))
 
 
 @dataclass(frozen=True)

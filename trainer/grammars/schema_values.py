@@ -1,19 +1,27 @@
 """Arguments for a tool of which only the JSON Schema is known, and what a user has to say for them to be right.
 
-Left out are lists of lists and schemas that call themselves more than six deep. Whatever a schema demands beyond its types
-(patterns, dependencies) is not aimed at: the caller checks the whole, and throws the dice again.
+Left out are lists of lists and schemas that call themselves more than six deep. What a schema demands of several parameters
+together (dependencies, conditions) is not aimed at: the caller checks the whole, and throws the dice again.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import rstr
+
+from services.shared.contracts.schemas import compiled_schema
 from services.shared.contracts.tools import JsonObject, Tool
 from trainer.grammars.mechanics import Dice, World, words
 
 DEPTH = 6
+# How often values that people say are drawn before one is made up to fit, and how long what is made up may be.
+DRAWS = 20
+LONGEST = 80
 # Which values fit a parameter: the first line with a word of its label, the last word looked at first.
 HINTS: tuple[tuple[str, frozenset[str]], ...] = tuple(
     (hint, frozenset(words(said)))
@@ -142,10 +150,24 @@ class Draft:
         if schema["type"] == "boolean":
             return not schema.get("default", self.dice.one_in(4))
         if schema["type"] in ("integer", "number"):
-            low = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
-            high = schema.get("maximum", schema.get("exclusiveMaximum", low + 41) - 1)
-            return self.dice.randint(int(low), max(int(low), int(min(high, low + 40))))
+            return self._number(schema)
         return self._text(schema, label)
+
+    def _number(self, schema: JsonObject) -> float:
+        """One of the forty steps from the lower bound; fractions where there is no room for many whole numbers."""
+        above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
+        low, high = max(schema.get("minimum", -math.inf), above), min(schema.get("maximum", math.inf), below)
+        low = min(1, high - 40) if low == -math.inf else low
+        is_narrow = schema["type"] == "number" and 0 < high - low <= 2
+        step = schema.get("multipleOf") or ((high - low) / 20 if is_narrow else 1)
+        first = math.ceil(low / step)
+        first += first * step == above
+        last = first + 40
+        if high < math.inf:
+            last = min(last, math.floor(high / step))
+            last -= last * step == below
+        value = self.dice.randint(first, max(first, last)) * step
+        return int(value) if value == int(value) else round(value, 6)
 
     def _text(self, schema: JsonObject, label: str) -> str:
         about = {*bare_words(label), *bare_words(str(schema.get("description", ""))), *bare_words(human(self.tool.name))}
@@ -153,6 +175,33 @@ class Draft:
             self.taken += 1
             self.used.add(self.known[0])
             return self.known.pop(0)
+        demands: JsonObject = {key: schema[key] for key in ("pattern", "minLength", "maxLength") if key in schema}
+        if not demands:
+            return self._usual(schema, label)
+        part = {"type": "object", "properties": {"text": {"type": "string", **demands}}}
+        fits = compiled_schema(Tool(name=self.tool.name, parameters=part))
+        usual = (self._usual(schema, label) for _ in range(DRAWS))
+        # Dates in figures, codes and words are what most patterns are about; the rest is made up.
+        made = (self._made(schema, label) for _ in range(DRAWS))
+        for text in (*usual, *made):
+            if fits.is_valid({"text": text}):
+                return text
+        raise Unspeakable(f"{self.tool.name}: no text fits {label!r}")
+
+    def _made(self, schema: JsonObject, label: str) -> str:
+        """A text with the pattern of the schema, or else one that is as long as it demands."""
+        if "pattern" in schema:
+            try:
+                return rstr.Rstr(self.dice).xeger(schema["pattern"])[: min(schema.get("maxLength", LONGEST), LONGEST)]
+            except (re.error, KeyError, ValueError) as error:
+                raise Unspeakable(f"{self.tool.name}: the pattern of {label!r} is not understood: {error}") from error
+        text = self._usual(schema, label)
+        while len(text) < min(schema.get("minLength", 0), LONGEST):
+            text += f" {self._usual(schema, label)}"
+        return text[: schema.get("maxLength")].strip()
+
+    def _usual(self, schema: JsonObject, label: str) -> str:
+        """What people say for a parameter of this format or label."""
         match schema.get("format"):
             case "date":
                 return self._date()
@@ -164,6 +213,10 @@ class Draft:
                 return self._hinted("mail")
             case "uri" | "url" | "uri-reference":
                 return self._hinted("link")
+            case "uuid":
+                return str(uuid.UUID(int=self.dice.getrandbits(128), version=4))
+        if "pattern" in schema and self.dice.one_in(2):
+            return self._hinted(self.dice.choice(("date", "time", "number", "word", "mail", "link")))
         return self._hinted(next(hints(label), "word"))
 
     def _hinted(self, hint: str) -> str:

@@ -114,7 +114,7 @@ def test_a_deed_is_read_from_name_and_description(name: str, description: str, v
 def test_schemas_without_a_sayable_value_are_left_out() -> None:
     matrix = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
     endless = {"type": "object", "properties": {"child": {"$ref": "#"}}, "required": ["child"]}
-    coded = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^[A-Z]{9}$"}}, "required": ["code"]}
+    coded = {"type": "object", "properties": {"code": {"type": "string", "pattern": "^[A-Z]{200}$"}}, "required": ["code"]}
     tools = [
         Tool(name="invert", parameters={"type": "object", "properties": {"matrix": matrix}, "required": ["matrix"]}),
         Tool(name="grow", parameters=endless),

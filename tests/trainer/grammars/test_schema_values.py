@@ -7,12 +7,17 @@ import pytest
 from services.shared.contracts.schemas import compiled_schema
 from services.shared.contracts.tools import JsonObject, Tool
 from trainer.grammars.mechanics import Dice, World
-from trainer.grammars.schema_values import Draft, Said, human, singular
+from trainer.grammars.schema_values import Draft, Said, Unspeakable, human, singular
 from trainer.grammars.schema_words import TRAIN
 
 CONSTRUCTS: dict[str, JsonObject] = {
     "text": {"type": "string"},
     "number": {"type": "number", "exclusiveMinimum": 3, "maximum": 4},
+    "share": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "negative": {"type": "integer", "maximum": -5},
+    "between": {"type": "integer", "exclusiveMinimum": 4, "exclusiveMaximum": 6},
+    "dozens": {"type": "integer", "multipleOf": 12, "minimum": 100},
+    "quarters": {"type": "number", "multipleOf": 0.25, "maximum": 3},
     "bounded": {"type": "integer", "minimum": 2, "maximum": 2},
     "nullable": {"type": ["null", "integer"]},
     "alternatives": {"oneOf": [{"type": "null"}, {"type": "boolean"}]},
@@ -21,6 +26,12 @@ CONSTRUCTS: dict[str, JsonObject] = {
     "constant": {"const": "v1"},
     "date": {"type": "string", "format": "date"},
     "moment": {"type": "string", "format": "date-time"},
+    "day": {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"},
+    "serial": {"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}x$"},
+    "country": {"type": "string", "minLength": 2, "maxLength": 2, "pattern": "^[A-Z]+$"},
+    "essay": {"type": "string", "minLength": 60},
+    "initial": {"type": "string", "maxLength": 1, "minLength": 1},
+    "token": {"type": "string", "format": "uuid", "pattern": "^[0-9a-f-]{36}$"},
     "mail": {"type": "string", "format": "email"},
     "home_page": {"type": "string", "format": "uri"},
     "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2},
@@ -45,6 +56,12 @@ def test_values_satisfy_the_schema_and_are_said(construct: str) -> None:
         values = [value for part in one.said if part for value in part.values]
         assert all(str(value) in str(arguments) for value in values)
         assert bool(values) == (construct not in ("constant", "map"))
+
+
+@pytest.mark.parametrize("pattern", ["^\\p{Lu}$", "^a{200}$", "^(?!.).$"])
+def test_a_text_that_nobody_can_say_is_an_error_and_no_hang(pattern: str) -> None:
+    with pytest.raises(Unspeakable):
+        draft(0, odd={"type": "string", "pattern": pattern}).arguments()
 
 
 def test_labels_are_those_a_person_would_use() -> None:
