@@ -7,9 +7,9 @@ path, {d} a folder, {q} where something goes, {n} a name, {c} a content, {a} old
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_change as others
-from trainer.grammars.mechanics import mostly, sentences
+from trainer.grammars.mechanics import evenly, sentences
 
-WRITE_DO = mostly(
+WRITE_DO = evenly(
     sentences("filesystem/write_do"),
     *others.WRITE_DO,
     "(create|make|write|save|add) (a file|a new file|file) {p} (with|containing) (the content|the words|) {c}",
@@ -43,7 +43,7 @@ WRITE_DO = mostly(
     "(put together|draft|draw up|whip up) {p}(| for me), (text|content|it should say): {c}",
     "(export|output|serialize|persist) {c} to {p}",
 )
-WRITE_SAY = mostly(
+WRITE_SAY = evenly(
     sentences("filesystem/write_say"),
     *others.WRITE_SAY,
     "new (file|document) {p}: {c}",
@@ -67,7 +67,7 @@ WRITE_SAY = mostly(
     "file: {p}, (text|content|body): {c}",
     "could {c} be (saved|written|stored|put down) in {p}(|?)",
 )
-BLOCK = mostly(
+BLOCK = evenly(
     sentences("filesystem/block"),
     "(create|write|save|make|store) {p} with (these lines|this content|this|the following):\n{c}",
     "{p} should (contain|read|be|say):\n{c}",
@@ -78,7 +78,7 @@ BLOCK = mostly(
     "overwrite {p} with (this|the following|these lines):\n{c}",
     "contents for {p}:\n```\n{c}\n```",
 )
-EMPTY = mostly(
+EMPTY = evenly(
     sentences("filesystem/empty"),
     "(create|make|add|start|set up) (an empty|a blank|an empty new) (file|document|text file) (called|named|at|) {p}",
     "(create|make) {p}(|,) (empty for now|with nothing in it|leave it empty|blank|without content)",
@@ -86,7 +86,7 @@ EMPTY = mostly(
     "(clear|throw out) (everything|all the text|all text|the text) in {p}(| but keep the file|, keep the file itself)",
     "i (need|want) (an empty|a blank) (file|document|text file) {p}",
 )
-EDIT_DO = mostly(
+EDIT_DO = evenly(
     sentences("filesystem/edit_do"),
     *others.EDIT_DO,
     "(replace|change|switch|convert|turn|modify) {a} (with|to|for|by|into) {b} in {p}",
@@ -109,7 +109,7 @@ EDIT_DO = mostly(
     "(bump|raise|lower|reset) {a} to {b} in {p}",
     "(apply|make) (this|a small|one) (change|correction|edit|fix|replacement) (to|in) {p}: {a} becomes {b}",
 )
-EDIT_SAY = mostly(
+EDIT_SAY = evenly(
     sentences("filesystem/edit_say"),
     *others.EDIT_SAY,
     "{p} (says|has|reads|states) {a}(|,) (change|set|turn) (it|that) (to|into) {b}",
@@ -135,7 +135,7 @@ EDIT_SAY = mostly(
     "please to put {b} on the place of {a} in {p}",
     "old: {a} new: {b} file: {p}",
 )
-REMOVE = mostly(
+REMOVE = evenly(
     sentences("filesystem/remove"),
     "(delete|remove|drop|cut|strip|strike|take out) (the line|the words|the text) {a} (from|in|out of) {p}",
     "(delete|remove|drop|cut|strip|strike|take out) (the part|the piece|the bit) {a} (from|in|out of) {p}",
@@ -145,7 +145,7 @@ REMOVE = mostly(
     "in {p}(|,) (remove|delete) (the line|the text|the words|) {a}",
     "i don't want (the text|the line|the words) {a} in {p} (any more|anymore|any longer)",
 )
-EDIT_TWO = mostly(
+EDIT_TWO = evenly(
     sentences("filesystem/edit_two"),
     "in {p}(|,) (replace|change|turn) {a} (to|into|with) {b} and {c} (to|into|with) {e}",
     "{p}: {a} -> {b}, {c} -> {e}",
@@ -154,7 +154,7 @@ EDIT_TWO = mostly(
     "{p} (has|contains) two (mistakes|errors|typos), {a} should be {b} and {c} should be {e}",
     "(replace|exchange) both {a} (for|with|by) {b} and {c} (for|with|by) {e} in {p}",
 )
-PREVIEW = mostly(
+PREVIEW = evenly(
     sentences("filesystem/preview"),
     "(preview|show me|dry run|dry-run) (changing|replacing|turning|switching) {a} (to|with|into) {b} in {p}(| without saving)",
     "(preview|show me|dry run|dry-run) (changing|replacing) {a} (to|with|into) {b} in {p}(, save nothing|, don't apply it)",
@@ -190,7 +190,7 @@ PREVIEW = mostly(
     "(in theory|suppose), {a} (becomes|turns into) {b} in {p}: (show|preview) the diff, (save nothing|don't apply it)",
     "(hypothetically|in theory|suppose), {a} (becomes|turns into) {b} in {p}: (show|preview) the diff, don't write it",
 )
-MKDIR_DO = mostly(
+MKDIR_DO = evenly(
     sentences("filesystem/mkdir_do"),
     *others.MKDIR_DO,
     "(create|make|add|open|start|build) (a|a new|the|an empty) (folder|directory|subfolder|dir) (called|named|) {d}",
@@ -220,7 +220,7 @@ MKDIR_DO = mostly(
     "os.mkdir {d}",
     "(put up|open up|create) (the|a) (path|nested folders|folder path|chain of folders) {d}",
 )
-MKDIR_SAY = mostly(
+MKDIR_SAY = evenly(
     sentences("filesystem/mkdir_say"),
     *others.MKDIR_SAY,
     "i( need| want|'d like| would like) a (new|fresh|) (folder|directory|subfolder) (called|named|) {d}",
@@ -251,7 +251,7 @@ MKDIR_SAY = mostly(
     "(if necessary|if needed), (make|create|add) the (folder|directory) {d}",
     "for (next year|the new client|the course|my thesis) i (need|want) the (folder|directory) {d}",
 )
-MOVE_DO = mostly(
+MOVE_DO = evenly(
     sentences("filesystem/move_do"),
     *others.MOVE_DO,
     "(move|mv|carry|drag|send|push|take|ship) {p} (to|into|over to|across to) {q}",
@@ -264,7 +264,7 @@ MOVE_DO = mostly(
     "(rehome|reposition|redeploy|reassign) {p} to {q}",
     "(change|switch) the (location|place|folder|home) of {p} to {q}",
 )
-MOVE_SAY = mostly(
+MOVE_SAY = evenly(
     sentences("filesystem/move_say"),
     *others.MOVE_SAY,
     "i( want| need|'d like| would like| prefer) {p} (moved to|in|to be in|to go to|to live in|to sit in|inside) {q}",
@@ -280,7 +280,7 @@ MOVE_SAY = mostly(
     "(to|so as to) (tidy|clean) up, (move|put) {p} (to|into) {q}",
     "me want {p} go in {q}",
 )
-MV = mostly(
+MV = evenly(
     sentences("filesystem/mv"),
     "mv {p} {q}",
     "move {p} to {q}",
@@ -291,7 +291,7 @@ MV = mostly(
     "from {p} to {q}, (move|mv) it",
     "move: {p} => {q}",
 )
-RENAME_DO = mostly(
+RENAME_DO = evenly(
     sentences("filesystem/rename_do"),
     *others.RENAME_DO,
     "(rename|rechristen|redub) {p} (to|as|into) {n}",
@@ -305,7 +305,7 @@ RENAME_DO = mostly(
     "(make|set) {n} the (new|) name of {p}",
     "(have|make) {p} be (called|named|known as) {n}",
 )
-RENAME_SAY = mostly(
+RENAME_SAY = evenly(
     sentences("filesystem/rename_say"),
     *others.RENAME_SAY,
     "{p} (must|has to|ought to|shall|is to) be (called|named|renamed to|known as|titled) {n}(|, rename it|)",

@@ -7,9 +7,9 @@ Slots: {n} a name, {d} a folder, {e} an extension as it is said, {w} a part of a
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars.mechanics import mostly, sentences
+from trainer.grammars.mechanics import evenly, sentences
 
-FIND_EXT_DO = mostly(
+FIND_EXT_DO = evenly(
     sentences("filesystem/find_ext_do"),
     *others.FIND_EXT_DO,
     "(find|search for) (all|every|the|each|any|all the|) {e} (files|file|documents) (in|under|below|inside) {d}",
@@ -26,7 +26,7 @@ FIND_EXT_DO = mostly(
     "(tell|show) me (which|what|where the) {e} files (are|lie|exist|sit) (in|under|below|somewhere in) {d}",
     "(gather|get|find|list) the (paths|locations|names) of (all|the|every|any) {e} (files|file|documents) (in|below|under) {d}",
 )
-FIND_EXT_SAY = mostly(
+FIND_EXT_SAY = evenly(
     sentences("filesystem/find_ext_say"),
     *others.FIND_EXT_SAY,
     "(which|what) {e} (files|documents) (are there|exist|do we have) (in|under|below|anywhere in|somewhere under) {d}(|?)",
@@ -36,7 +36,7 @@ FIND_EXT_SAY = mostly(
     "how many {e} (files|documents) (are|lie|are hidden) (under|below|somewhere in|anywhere in) {d}(|?)",
     "i (need|want|'m looking for|am after) (all|every|the|any) {e} (files|file|documents) (in|under|below|from) {d}",
 )
-FIND_ALL_DO = mostly(
+FIND_ALL_DO = evenly(
     sentences("filesystem/find_all_do"),
     *others.FIND_ALL_DO,
     "(find|search for|locate) (all|every|all the|each|any|my|our|) {e} (files|file|documents)(| anywhere| everywhere)",
@@ -53,7 +53,7 @@ FIND_ALL_DO = mostly(
     "(find|locate|show me|search for) (everything|anything|all|whatever) (with the extension|with the ending|of type) {e}",
     "(glob|search) **/*.{e0}",
 )
-FIND_ALL_SAY = mostly(
+FIND_ALL_SAY = evenly(
     sentences("filesystem/find_all_say"),
     *others.FIND_ALL_SAY,
     "where (are|have i put|do we keep) (the|all|all the|our) {e} (files|documents)(|?)",
@@ -64,7 +64,7 @@ FIND_ALL_SAY = mostly(
     "(where|in which folders) (do|are|can i find) {e} files(| live| lie|)(|?)",
     "any {e} (files|documents)(| around| lying around|)(|?)",
 )
-FIND_NAME_DO = mostly(
+FIND_NAME_DO = evenly(
     sentences("filesystem/find_name_do"),
     *others.FIND_NAME_DO,
     "(find|locate|search for|look for|seek|trace|dig up|discover) (the file|a file called|a file named) {n}",
@@ -78,7 +78,7 @@ FIND_NAME_DO = mostly(
     "help me (find|locate|get back to) {n}",
     "(search|comb|sweep|go through) (all folders|every folder|the whole workspace|everything) for {n}",
 )
-FIND_NAME_SAY = mostly(
+FIND_NAME_SAY = evenly(
     sentences("filesystem/find_name_say"),
     *others.FIND_NAME_SAY,
     "where (is|has|did|does) {n}(| end up| live| go| lie| hide)(|?)",
@@ -95,7 +95,7 @@ FIND_NAME_SAY = mostly(
     "(no idea|not sure|who knows|i forgot) where {n} (is|lies|went)",
     "(do|does) {n} exist (anywhere|somewhere|in any folder)(|?)",
 )
-FIND_NAME_IN_DO = mostly(
+FIND_NAME_IN_DO = evenly(
     sentences("filesystem/find_name_in_do"),
     *others.FIND_NAME_IN_DO,
     "(find|locate|search for|look for|seek) {n} (in|under|below|somewhere in|inside|within) {d}",
@@ -103,14 +103,14 @@ FIND_NAME_IN_DO = mostly(
     "(search|look|dig) (in|through|under) {d} for (a file called|a file named|) {n}",
     "find {d} -name {n}",
 )
-FIND_NAME_IN_SAY = mostly(
+FIND_NAME_IN_SAY = evenly(
     sentences("filesystem/find_name_in_say"),
     *others.FIND_NAME_IN_SAY,
     "where in {d} (is|lies|sits|do i find) {n}(|?)",
     "is {n} (somewhere|anywhere|hidden) (in|under|below) {d}(|?)",
     "{n} (must|should) be somewhere (under|below|in) {d}, where(|?)",
 )
-FIND_WORD_DO = mostly(
+FIND_WORD_DO = evenly(
     sentences("filesystem/find_word_do"),
     *others.FIND_WORD_DO,
     "(find|search for|list|show) (all|every|any|the|) (files|file|documents|things) with {w} in the name",
@@ -123,7 +123,7 @@ FIND_WORD_DO = mostly(
     "find . -name '*{w0}*'",
     "(gather|get) (everything|all files|all) that has {w} in its (filename|title)",
 )
-FIND_WORD_SAY = mostly(
+FIND_WORD_SAY = evenly(
     sentences("filesystem/find_word_say"),
     *others.FIND_WORD_SAY,
     "(which|what) (documents|names) (carry|include) {w} in their (names|filename)(|?)",
@@ -134,12 +134,12 @@ FIND_WORD_SAY = mostly(
     "it was called something (with|like) {w}, where is it(|?)",
     "(any|are there) documents (called|named) something with {w}(|?)",
 )
-STARTS_DO = mostly(
+STARTS_DO = evenly(
     sentences("filesystem/starts_do"),
     "(find|list|search for|locate|show me) (all|every|) (files|file|documents|things) (starting|beginning) with {w}",
     "(find|show|search for|locate) (everything|anything|all files) whose name (starts|begins) with {w}",
 )
-STARTS_SAY = mostly(
+STARTS_SAY = evenly(
     sentences("filesystem/starts_say"),
     "(which|what) (files|documents|names) (start|begin) with {w}(|?)",
     "its name (starts|begins) with {w}, (where is it|find it|i forgot the rest)",

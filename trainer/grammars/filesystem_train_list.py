@@ -7,9 +7,9 @@ Slots: {d} a folder, {x} what is left out.
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars.mechanics import mostly, sentences
+from trainer.grammars.mechanics import evenly, sentences
 
-LIST_DO = mostly(
+LIST_DO = evenly(
     sentences("filesystem/list_do"),
     *others.LIST_DO,
     "(list|show|show me|display|print|name|itemize|itemise|give me) (the files|all files|everything) in {d}",
@@ -31,7 +31,7 @@ LIST_DO = mostly(
     "(open|enter|visit|explore) {d} and (list|show|name) what (is there|you see|it holds)",
     "(name|read out|spell out) the (files|documents|items) in {d}",
 )
-LIST_SAY = mostly(
+LIST_SAY = evenly(
     sentences("filesystem/list_say"),
     *others.LIST_SAY,
     "(what's|what is|whats|what lies) (in|inside) {d}(|?)",
@@ -55,7 +55,7 @@ LIST_SAY = mostly(
     "(wanna|gotta|need to) (know|see) what's in {d}",
     "which things we have in {d}(|?)",
 )
-LIST_HERE = mostly(
+LIST_HERE = evenly(
     sentences("filesystem/list_here"),
     "ls",
     "ls -la",
@@ -68,7 +68,7 @@ LIST_HERE = mostly(
     "(give|show) me (a|the) (list|listing|overview) of (my|the|our) (files|documents)",
     "(i'm new here|just arrived|starting fresh), what (files|documents) (do we have|are there)(|?)",
 )
-SIZES_DO = mostly(
+SIZES_DO = evenly(
     sentences("filesystem/sizes_do"),
     *others.SIZES_DO,
     "(list|show|show me) (everything|files|all) in {d} (and|along with) (their|the) (sizes|weight|bytes)",
@@ -92,7 +92,7 @@ SIZES_DO = mostly(
     "(estimate|gauge|determine) the (disk usage|storage|footprint) of {d}",
     "(show|print) the disk usage of {d}",
 )
-SIZES_SAY = mostly(
+SIZES_SAY = evenly(
     sentences("filesystem/sizes_say"),
     *others.SIZES_SAY,
     "how (heavy|small) are the (things|items|documents|entries) in {d}(|?)",
@@ -109,7 +109,7 @@ SIZES_SAY = mostly(
     "{d} with (sizes|bytes)(|, please|?)",
     "(files|items|everything) in {d} and (their|the) (sizes|weight)(|, please)",
 )
-BIGGEST_DO = mostly(
+BIGGEST_DO = evenly(
     sentences("filesystem/biggest_do"),
     *others.BIGGEST_DO,
     "(list|show|display|print|sort|order) {d} (sorted by size|ordered by size|by size)",
@@ -123,7 +123,7 @@ BIGGEST_DO = mostly(
     "(tell|show) me what (takes|eats|uses|needs) most (space|room|disk) in {d}",
     "(list|show) {d} with sizes, (the biggest|the heaviest|largest|big ones) (at the top|on top|first)",
 )
-BIGGEST_SAY = mostly(
+BIGGEST_SAY = evenly(
     sentences("filesystem/biggest_say"),
     *others.BIGGEST_SAY,
     "(what's|which is|what are) the (biggest|largest|smallest|bulkiest) (item|document|thing|files) in {d}(|?)",
@@ -136,7 +136,7 @@ BIGGEST_SAY = mostly(
     "{d} by size(|, please)",
     "the (largest|biggest|bulkiest) (thing|document) in {d} is (which|what)(|?)",
 )
-TREE_DO = mostly(
+TREE_DO = evenly(
     sentences("filesystem/tree_do"),
     *others.TREE_DO,
     "(print|display|draw|render) (the|a) (tree|directory tree|full tree) (of|for) {d}",
@@ -166,7 +166,7 @@ TREE_DO = mostly(
     "(make|prepare) (a table of contents|a site map|an overview in the form of a tree) of {d}",
     "(open|show) every (drawer|layer|floor) of {d}",
 )
-TREE_SAY = mostly(
+TREE_SAY = evenly(
     sentences("filesystem/tree_say"),
     *others.TREE_SAY,
     "(what is|what's) the (directory|file|nested|overall) (structure|hierarchy|layout|organization) of {d}(|?)",
@@ -207,7 +207,7 @@ WITHOUT = (
     ", i don't (need|care about) {x}",
     ", (no|not) {x}",
 )
-ALLOWED_DO = mostly(
+ALLOWED_DO = evenly(
     sentences("filesystem/allowed_do"),
     *others.ALLOWED_DO,
     "(show|list|tell me|name|display|give me) (the|all|all the|) (allowed|accessible|permitted) (directories|folders)",
@@ -232,7 +232,7 @@ ALLOWED_DO = mostly(
     "(clarify|specify) (your|the) (access|scope|area of work|limits)",
     "(list|show) (the mounted|the shared|your own|all usable) (roots|root directories|root folders)",
 )
-ALLOWED_SAY = mostly(
+ALLOWED_SAY = evenly(
     sentences("filesystem/allowed_say"),
     *others.ALLOWED_SAY,
     "(which|what) (directories|folders|paths|places|roots) (can|may|could|are) you (access|read|use|see|reach)(|?)",

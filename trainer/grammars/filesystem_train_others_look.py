@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from trainer.grammars.mechanics import mostly, sentences
+from trainer.grammars.mechanics import evenly, sentences
 
-OPEN_DO = mostly(
+OPEN_DO = evenly(
     sentences("filesystem/open_do"),
     "(show|open|view|display|present|load|get|fetch|retrieve|grab|dump|reveal) {x}",
     "(pull up|bring up|call up|open up|bring|fetch|surface) {x}(| for me| on screen| right away)",
@@ -17,7 +17,7 @@ OPEN_DO = mostly(
     "(give|get|hand|fetch|bring|show|pass|serve|feed|grab) me {x}",
     "(let's|let us) (see|look at|open|examine|have a look at|go over) {x}",
 )
-OPEN_SAY = mostly(
+OPEN_SAY = evenly(
     sentences("filesystem/open_say"),
     "{x}",
     "{x}(, please| please|, if you would|?|, now|, open it|!| - what's there?)",
@@ -433,7 +433,7 @@ INFO_SAY = (
     "(did|didn't) {p} change (today|yesterday|lately|since friday)(|?)",
 )
 # {k} is the kind of medium: asked about as a file, not looked at.
-INFO_MEDIUM = mostly(
+INFO_MEDIUM = evenly(
     sentences("filesystem/info_medium"),
     "how (big|large|heavy) is the {k} {p}(|?| in bytes?)",
     "(what's|what is) the (file size|size|weight|byte count) of the {k} {p}(|?)",

@@ -7,9 +7,9 @@ Slots: {p} a path, {ps} several, {n} a number of lines.
 from __future__ import annotations
 
 from trainer.grammars import filesystem_train_others_look as others
-from trainer.grammars.mechanics import mostly, sentences
+from trainer.grammars.mechanics import evenly, sentences
 
-READ_DO = mostly(
+READ_DO = evenly(
     sentences("filesystem/read_do"),
     *others.READ_DO,
     "(show|show me|read|open|print|cat|display|view|type|output|present|quote|echo|unveil|relay) {p}",
@@ -36,7 +36,7 @@ READ_DO = mostly(
     "(decipher|unpack|expound|scrutinize|scrutinise) {p}",
     "(less|more|bat|nano|type) {p}",
 )
-READ_SAY = mostly(
+READ_SAY = evenly(
     sentences("filesystem/read_say"),
     *others.READ_SAY,
     "(what's|what is|whats|what stands|what was) (in|inside|written in|put in|stored in) {p}(|?)",
@@ -80,7 +80,7 @@ READ_SAY = mostly(
     "is {p} (finished|complete|empty|up to date|well written) or (is something missing|does it lack something)(|?)",
     "(which|what) (settings|values|options|entries|people|items) are (in|set in|named in|listed in) {p}(|?)",
 )
-HEAD_DO = mostly(
+HEAD_DO = evenly(
     sentences("filesystem/head_do"),
     *others.HEAD_DO,
     "(show|print|read|give) (me|) the (first|top|opening|initial|starting) {n} (lines|rows|entries) of {p}",
@@ -98,7 +98,7 @@ HEAD_DO = mostly(
     "(show|give) me the (start|beginning|top|head|opening|intro) of {p}(|,) {n} lines",
     "stop reading {p} after {n} (lines|rows)",
 )
-HEAD_SAY = mostly(
+HEAD_SAY = evenly(
     sentences("filesystem/head_say"),
     *others.HEAD_SAY,
     "(first|top|opening|initial) {n} (lines|rows|entries) (of|in|from) {p}(|, please|?)",
@@ -113,7 +113,7 @@ HEAD_SAY = mostly(
     "to (check|know) the (header|columns|title), i need the (first|top) {n} lines of {p}",
     "only {n} lines at the (top|start|beginning) of {p} (matter|interest me)",
 )
-TAIL_DO = mostly(
+TAIL_DO = evenly(
     sentences("filesystem/tail_do"),
     *others.TAIL_DO,
     "(show|print|read|give) (me|) the (last|final|closing|bottom|ending) {n} (lines|rows|entries) of {p}",
@@ -128,7 +128,7 @@ TAIL_DO = mostly(
     "skip to the (end|bottom) of {p} and (read|show) {n} lines",
     "preview the (last|final|bottom) {n} (lines|rows) of {p}",
 )
-TAIL_SAY = mostly(
+TAIL_SAY = evenly(
     sentences("filesystem/tail_say"),
     *others.TAIL_SAY,
     "(last|final|bottom|closing) {n} (lines|rows|entries) (of|in|from) {p}(|, please|?)",
@@ -142,7 +142,7 @@ TAIL_SAY = mostly(
     "only the {n} (newest|latest|most recent|last) (entries|lines|rows) of {p} (matter|interest me)",
     "the {n} (newest|latest|most recent) (entries|lines) in {p}(|, please|?)",
 )
-READ_FILE = mostly(
+READ_FILE = evenly(
     sentences("filesystem/read_file"),
     "(use|call|run|try|invoke|take) read_file (on|with|for) {p}",
     "read_file {p}",
@@ -151,7 +151,7 @@ READ_FILE = mostly(
     "i (want|need|insist on) the old read_file (for|on) {p}",
     "(can|could) you (use|call) read_file (for|on) {p}(|?)",
 )
-MEDIA_DO = mostly(
+MEDIA_DO = evenly(
     sentences("filesystem/media_do"),
     *others.MEDIA_DO,
     "(show|open|display|view|load|render|show me) (the (picture|image|photo|graphic|sound|clip|drawing|snapshot)|) {p}",
@@ -176,7 +176,7 @@ MEDIA_DO = mostly(
     "(name|list|identify) the (people|objects|animals|colors|instruments) (in|on) {p}",
     "(give|hand|send|paste) me (the (picture|photo|image|sound file|audio)) {p}",
 )
-MEDIA_SAY = mostly(
+MEDIA_SAY = evenly(
     sentences("filesystem/media_say"),
     *others.MEDIA_SAY,
     "what (is|can you see|do you see|is shown) (in|on) (the|this|) (picture|image|photo|drawing|) {p}(|?)",
@@ -205,7 +205,7 @@ MEDIA_SAY = mostly(
     "{p}: what (do you see|is on it|is it a picture of|does one hear)(|?)",
     "(is|was) (that|there) (music|speech|noise|silence|a voice) (in|on) {p}(|?)",
 )
-SEVERAL_DO = mostly(
+SEVERAL_DO = evenly(
     sentences("filesystem/several_do"),
     *others.SEVERAL_DO,
     "(read|open|show|show me|print|display|view|cat|output|type|present) {ps}",
@@ -235,7 +235,7 @@ SEVERAL_DO = mostly(
     "cat {ps} | less",
     "diff -u {ps}",
 )
-SEVERAL_SAY = mostly(
+SEVERAL_SAY = evenly(
     sentences("filesystem/several_say"),
     *others.SEVERAL_SAY,
     "(what's|what is|what stands) in {ps}(|?)",
@@ -263,7 +263,7 @@ SEVERAL_SAY = mostly(
     "who is (mentioned|named|listed) in {ps}(|?)",
     "could {ps} be (shown|printed|read|displayed) (together|at once|in one answer)(|?)",
 )
-INFO_DO = mostly(
+INFO_DO = evenly(
     sentences("filesystem/info_do"),
     *others.INFO_DO,
     "(show|show me|get|give me|print|display) (the|) (info|information|metadata|details) (of|for|about|on) {p}",
@@ -286,7 +286,7 @@ INFO_DO = mostly(
     "(show|tell|give) me (everything you know about it but not the text|the file system's view): {p}",
     "(print|show) (the birthday|the date stamp|the mode bits|the access rights|the owner's rights) of {p}",
 )
-INFO_SAY = mostly(
+INFO_SAY = evenly(
     sentences("filesystem/info_say"),
     *others.INFO_SAY,
     "when (was|did) {p} (last|) (modified|changed|created|edited|updated|opened|change)(|?)",
@@ -311,7 +311,7 @@ INFO_SAY = mostly(
     "(somebody|my colleague|the boss) asks (when|how long ago) {p} was (made|changed|last opened|updated)",
     "(is|was) {p} (made|created|changed) (before|after) (easter|monday|last year|the move|the holidays)(|?)",
 )
-INFO_SIZE_DO = mostly(
+INFO_SIZE_DO = evenly(
     sentences("filesystem/info_size_do"),
     *others.INFO_SIZE_DO,
     "wc -c {p}",
@@ -322,7 +322,7 @@ INFO_SIZE_DO = mostly(
     "(report|give|state) the (size|bytes|number of bytes) of {p}",
     "(find out|work out|calculate|determine) how (many bytes|much space|much disk) {p} (has|takes|needs|uses)",
 )
-INFO_SIZE_SAY = mostly(
+INFO_SIZE_SAY = evenly(
     sentences("filesystem/info_size_say"),
     *others.INFO_SIZE_SAY,
     "(how (big|small|long in bytes) is|what is the size of|what's the size of) {p}(|?)",

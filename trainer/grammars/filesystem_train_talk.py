@@ -6,9 +6,9 @@ Slots of wishes outside: {p} a path, {d} a folder, {s} a noun, {n} a number.
 
 from __future__ import annotations
 
-from trainer.grammars.mechanics import mostly, sentences
+from trainer.grammars.mechanics import evenly, sentences
 
-CHAT = mostly(
+CHAT = evenly(
     sentences("filesystem/chat"),
     "(greetings|howdy|yo|cheers|good day|hey hey|aloha|ahoy|evening|morning)(|!| friend| to you|, long time no see)",
     "(how tall is Everest|who discovered penicillin|which planet is the closest to the sun|where do penguins live)(|?)",
@@ -183,7 +183,7 @@ CHAT = mostly(
     "i have (already|just) (read|moved|renamed|saved) {n}(|, no need to do anything|, all is well|, thanks)",
     "(don't|do not) (do|open|change) anything (yet|now|today)(|, i am only thinking|, i'll say when)",
 )
-OUTSIDE = mostly(
+OUTSIDE = evenly(
     sentences("filesystem/outside"),
     "(will it rain|is it sunny|is it cold|does it snow) in (Lisbon|Cairo|Quito|Delhi) (tonight|this weekend|now)(|?)",
     "(text|ring|notify|message|page) (Grandma|the landlord|Priya|my team) that i'm late",

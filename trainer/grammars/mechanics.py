@@ -51,10 +51,10 @@ def alternatives(template: str) -> list[str]:
     return [text for part in parts for text in alternatives(part)]
 
 
-def mostly(one: Sequence[str], *other: str) -> tuple[str, ...]:
-    """The templates of two authors, repeated so that two in three of those that are drawn are of `one`."""
-    most = max(len(one), 2 * len(other))
-    return tuple(one) * round(most / len(one)) + other * max(1, round(most / 2 / len(other)))
+def evenly(one: Sequence[str], *other: str) -> tuple[str, ...]:
+    """The templates of two authors, the shorter list repeated: what is drawn is about as often by the one as by the other."""
+    most = max(len(one), len(other))
+    return tuple(template for author in (one, other) for template in tuple(author) * round(most / len(author)))
 
 
 @dataclass(frozen=True)
