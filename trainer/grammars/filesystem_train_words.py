@@ -372,7 +372,7 @@ WORDS = Vocabulary(
 
 
 def content(dice: Dice) -> str:
-    """What is to be written into a file, evenly short."""
+    """What is to be written into a file, mostly short."""
     made = dice.choice(
         (
             lambda: dice.choice(THINGS),
