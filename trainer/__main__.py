@@ -23,8 +23,9 @@ from tokenizers import Tokenizer
 
 from services.shared.clients.adapters import AdapterStore
 from services.shared.contracts.errors import AgentFluxError
+from services.shared.contracts.tools import sha256_of
 from trainer.metrics import TrainMetrics, recorded
-from trainer.pipeline import Plan, run
+from trainer.pipeline import Plan, run, served
 from trainer.profiles import PROFILES, Profile
 from trainer.progress import progress
 from trainer.publish import GateRefused
@@ -61,7 +62,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     # The generation prompt of ChatML: what every decision comes right after.
     activation = tokenizer.encode("<|im_start|>assistant", add_special_tokens=False).ids if args.alora else None
-    return Plan(
+    plan = Plan(
         toolset=args.toolset,
         tools=tools,
         toolsets_dir=args.toolsets_dir,
@@ -74,6 +75,24 @@ def make_plan(args: argparse.Namespace) -> Plan:
         teacher=args.teacher,
         conversations=args.conversations,
         evaluated=args.evaluated,
+        average=args.average,
+    )
+    return continued(plan, args.store) if args.go_on else plan
+
+
+def continued(plan: Plan, store: Path) -> Plan:
+    """The plan that goes on with the training of the adapters that serve, at half the rate.
+
+    Raises:
+        LookupError: no adapters serve that fit the plan.
+    """
+    known = served(plan, store)
+    names = sha256_of([one.folder.name for one in known])[:8]
+    return replace(
+        plan,
+        begin=known,
+        profile=replace(plan.profile, learning_rate=plan.profile.learning_rate / 2),
+        work=plan.work.with_name(f"{plan.work.name}-{names}"),
     )
 
 
@@ -112,6 +131,13 @@ def main() -> int:
     )
     parser.add_argument("--alora", action="store_true", help="train activated LoRA, which acts from the generation prompt on")
     parser.add_argument("--joint", action="store_true", help="train one adapter for everything")
+    parser.add_argument(
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="go on with the training of the adapters that serve; wants a new --seed",
+    )
+    parser.add_argument("--average", action="store_true", help="publish the means of the new adapters and of those that serve")
     parser.add_argument("--force", action="store_true", help="publish even what is not better; the card says so")
     parser.add_argument("--metrics", type=address, help="HOST:PORT where Prometheus may look while it trains; off by default")
     args = parser.parse_args()

@@ -29,7 +29,7 @@ from trainer.episodes import read_rows, write_rows
 from trainer.figures import figures
 from trainer.pipeline import Plan, decisions_of, outcomes_on
 from trainer.progress import Bar, progress
-from trainer.publish import Origin, serving
+from trainer.publish import serving
 from trainer.report import table
 from trainer.similarity import clusters
 from trainer.training import load_base
@@ -48,8 +48,7 @@ def run(plan: Plan, requests: str, store: Path, train: Path | None, bar: Bar) ->
     source = HERE / f"{plan.toolset}_{requests}.jsonl"
     if not source.exists():
         raise LookupError(f"there is no {source}; write one, a trainer.episodes.Episode per line")
-    origin = Origin(plan.toolset, plan.tools, plan.model_dir, plan.profile.prompt_profile, plan.seed)
-    known = serving(origin, store)
+    known = serving(plan.origin, store)
     if known is None:
         raise LookupError(f"{store} serves no adapters of {plan.toolset} that fit this base model, template and toolset")
     rows = plan.work / "trajectories.jsonl"

@@ -45,13 +45,14 @@ class GateRefused(Exception):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained adapter: the folder with PEFT's files, and what it was made from."""
+    """A trained adapter: the folder with PEFT's files, and what it was made from. `built_on` names the published one in it."""
 
     folder: Path
     role: Role
     tool: str | None
     rank: int
     data_sha256: str
+    built_on: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ def card(adapter: Trained, origin: Origin, gate: JsonObject) -> AdapterCard:
         rank=adapter.rank,
         activation_tokens=list(origin.activation) if origin.activation else None,
         data_sha256=adapter.data_sha256,
+        built_on=adapter.built_on,
         seed=origin.seed,
         gate=gate,
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -22,6 +22,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from services.shared.clients.adapter_files import hashes_of
 from services.shared.contracts.adapters import CONFIG_FILE, WEIGHTS_FILE, Role
 from services.shared.contracts.tools import sha256_of
 from trainer.attention import WHOLE
@@ -70,14 +71,17 @@ def train(
     *,
     seed: int,
     activation: Sequence[int] | None = None,
+    begin: Path | None = None,
     tick: Tick = lambda step, steps, loss, tokens: None,
 ) -> Path:
     """Trains `job` and gives the folder with PEFT's two files; at once when it is there already.
 
-    `activation` are the activation tokens of an activated LoRA, None trains a plain one. Threads may train over one base at the
-    same time, unless dropout draws from the random state that they share.
+    `activation` are the activation tokens of an activated LoRA, None trains a plain one. `begin` is the folder of an adapter to
+    go on from, None begins with a fresh one. Threads may train over one base at the same time, unless dropout draws from the
+    random state that they share.
 
     Raises:
+        LookupError: the adapter in `begin` has another shape than the profile's.
         TrainingFailed: the loss is not a number any more.
     """
     done = out / job.alias
@@ -87,9 +91,11 @@ def train(
     with _DICE:
         torch.manual_seed(seed)
         model = with_adapter(base, profile)
+        if begin:
+            put_on(model, begin)
         if profile.gradient_checkpointing and activation is None:
             checkpoint_gradients(model)
-        run = _Run(model, job, profile, seed, out / f"{job.alias}.checkpoints")
+        run = _Run(model, job, profile, seed, begin, out / f"{job.alias}.checkpoints")
         run.resume()
     with (out / f"{job.alias}.{CURVE}").open("a") as curve:
         while run.step < len(run.plan):
@@ -119,6 +125,20 @@ def with_adapter(base: Any, profile: Profile) -> PeftModel:
     model = get_peft_model(_twin(base), config, autocast_adapter_dtype=False)
     assert isinstance(model, PeftModel)
     return model
+
+
+def put_on(model: PeftModel, folder: Path) -> None:
+    """Gives the model's adapter the weights of the trained one in `folder`.
+
+    Raises:
+        LookupError: that one has another shape, or scales otherwise.
+    """
+    theirs, ours = LoraConfig.from_pretrained(str(folder)), model.peft_config["default"]
+    for name in ("r", "lora_alpha", "use_rslora"):
+        if getattr(theirs, name) != getattr(ours, name):
+            told = f"{name} is {getattr(theirs, name)} in {folder.name} and {getattr(ours, name)} in the profile"
+            raise LookupError(f"training cannot go on from there: {told}")
+    set_peft_model_state_dict(model, load_file(folder / WEIGHTS_FILE))
 
 
 def _twin(base: Any) -> Any:
@@ -158,7 +178,7 @@ def batches(rows: Sequence[TrainRow], profile: Profile, seed: int) -> list[list[
 class _Run:
     """Where a training stands."""
 
-    def __init__(self, model: Any, job: Job, profile: Profile, seed: int, folder: Path) -> None:
+    def __init__(self, model: Any, job: Job, profile: Profile, seed: int, begin: Path | None, folder: Path) -> None:
         self.job, self.profile, self.folder = job, profile, folder
         self.model = model
         self.plan = batches(job.rows, profile, seed)
@@ -166,7 +186,7 @@ class _Run:
         self.params = [param for param in model.parameters() if param.requires_grad]
         self.masters = [param.detach().float().clone().requires_grad_() for param in self.params]
         self.optimizer = torch.optim.AdamW(self.masters, lr=profile.learning_rate, weight_decay=profile.weight_decay)
-        self.identity = sha256_of([job.data_sha256, repr(profile), seed])
+        self.identity = sha256_of([job.data_sha256, repr(profile), seed, begin and hashes_of(begin)])
 
     def advance(self, activation: Sequence[int] | None) -> float:
         """One step; the mean loss per target."""

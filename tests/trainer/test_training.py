@@ -105,6 +105,52 @@ def test_checkpoints_of_other_rows_are_not_gone_on_from(rows: list[TrainRow], tm
     assert steps[0] == 1
 
 
+def test_training_goes_on_from_another_adapter(base: Any, rows: list[TrainRow], tmp_path: Path) -> None:
+    parent = train(base, job(rows), PROFILE, tmp_path / "parent", seed=0)
+    still = replace(PROFILE, learning_rate=0.0)
+    assert sha256(train(base, job(rows), still, tmp_path / "still", seed=1, begin=parent)) == sha256(parent)
+    losses: dict[str, list[float]] = {"fresh": [], "on": []}
+    train(
+        base, job(rows), PROFILE, tmp_path / "fresh", seed=1, tick=lambda step, steps, loss, tokens: losses["fresh"].append(loss)
+    )
+    train(
+        base,
+        job(rows),
+        PROFILE,
+        tmp_path / "on",
+        seed=1,
+        begin=parent,
+        tick=lambda step, steps, loss, tokens: losses["on"].append(loss),
+    )
+    assert losses["on"][0] < 0.8 * losses["fresh"][0]
+
+
+def test_a_run_that_goes_on_from_an_adapter_may_be_stopped_too(base: Any, rows: list[TrainRow], tmp_path: Path) -> None:
+    parent, other = (train(base, job(rows), PROFILE, tmp_path / f"parent{seed}", seed=seed) for seed in (0, 1))
+    whole = sha256(train(base, job(rows), PROFILE, tmp_path / "whole", seed=0, begin=parent))
+
+    def tick(step: int, steps: int, loss: float, tokens: int) -> None:
+        if step == 6:
+            raise Killed
+
+    for name in ("same", "other"):
+        with pytest.raises(Killed):
+            train(base, job(rows), PROFILE, tmp_path / name, seed=0, begin=parent, tick=tick)
+    assert sha256(train(base, job(rows), PROFILE, tmp_path / "same", seed=0, begin=parent)) == whole
+    # A checkpoint belongs to the adapter that it began from.
+    expected = sha256(train(base, job(rows), PROFILE, tmp_path / "expected", seed=0, begin=other))
+    assert sha256(train(base, job(rows), PROFILE, tmp_path / "other", seed=0, begin=other)) == expected != whole
+
+
+@pytest.mark.parametrize("change", [{"rank": 8}, {"alpha": 8}, {"rslora": True}])
+def test_an_adapter_of_another_shape_is_not_gone_on_from(
+    base: Any, rows: list[TrainRow], change: dict[str, Any], tmp_path: Path
+) -> None:
+    parent = train(base, job(rows), PROFILE, tmp_path / "parent", seed=0)
+    with pytest.raises(LookupError, match=r"cannot go on from there: \w+ is \S+ in select and \S+ in the profile"):
+        train(base, job(rows), replace(PROFILE, **change), tmp_path, seed=0, begin=parent)
+
+
 def test_a_loss_that_is_no_number_names_step_and_rows(base: Any, rows: list[TrainRow], tmp_path: Path) -> None:
     with torch.no_grad():
         base.model.norm.weight.fill_(float("nan"))
