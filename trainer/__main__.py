@@ -25,10 +25,10 @@ from services.shared.clients.adapters import AdapterStore
 from services.shared.contracts.errors import AgentFluxError
 from services.shared.contracts.tools import sha256_of
 from trainer.metrics import TrainMetrics, recorded
-from trainer.pipeline import Plan, run, served
+from trainer.pipeline import Plan, run
 from trainer.profiles import PROFILES, Profile
 from trainer.progress import progress
-from trainer.publish import GateRefused
+from trainer.publish import GateRefused, serving
 from trainer.queries import pinned_tools
 from trainer.teacher_client import TeacherDown
 from trainer.training import TrainingFailed
@@ -75,7 +75,6 @@ def make_plan(args: argparse.Namespace) -> Plan:
         teacher=args.teacher,
         conversations=args.conversations,
         evaluated=args.evaluated,
-        average=args.average,
     )
     return continued(plan, args.store) if args.go_on else plan
 
@@ -84,13 +83,18 @@ def continued(plan: Plan, store: Path) -> Plan:
     """The plan that goes on with the training of the adapters that serve, at half the rate.
 
     Raises:
-        LookupError: no adapters serve that fit the plan.
+        LookupError: no adapters serve that fit the plan; says what does not.
     """
-    known = served(plan, store)
-    names = sha256_of([one.folder.name for one in known])[:8]
+    known = serving(plan.origin, store)
+    if known is None:
+        raise LookupError(f"nothing to go on from: {store} serves no adapters of {plan.toolset} for this model and these tools")
+    if tuple(known.activation or ()) != tuple(plan.activation or ()):
+        kind = "activated" if known.activation else "plain"
+        raise LookupError(f"release {known.release} of {plan.toolset} has {kind} LoRA, which --alora chooses")
+    names = sha256_of([one.folder.name for one in known.adapters])[:8]
     return replace(
         plan,
-        begin=known,
+        begin=known.adapters,
         profile=replace(plan.profile, learning_rate=plan.profile.learning_rate / 2),
         work=plan.work.with_name(f"{plan.work.name}-{names}"),
     )
@@ -137,7 +141,6 @@ def main() -> int:
         action="store_true",
         help="go on with the training of the adapters that serve; wants a new --seed",
     )
-    parser.add_argument("--average", action="store_true", help="publish the means of the new adapters and of those that serve")
     parser.add_argument("--force", action="store_true", help="publish even what is not better; the card says so")
     parser.add_argument("--metrics", type=address, help="HOST:PORT where Prometheus may look while it trains; off by default")
     args = parser.parse_args()

@@ -16,7 +16,6 @@ import torch
 from services.shared.contracts.prompts import answer_label
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
 from trainer.at_once import at_once
-from trainer.averaging import mean_of
 from trainer.dataset import HELDOUT_TRAJECTORIES, REPORT, heldout_of, write_dataset
 from trainer.episodes import read_rows, write_rows
 from trainer.evaluate import Prompts, select_all, write_all
@@ -35,8 +34,6 @@ from trainer.timings import timed
 from trainer.training import Job, load_base, train, wearing
 from trainer.trajectories import TRAJECTORIES, Trajectory, write_trajectories
 
-AVERAGED = "averaged"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -44,8 +41,7 @@ class Plan:
 
     `conversations` are files of finished ones, in the place of all that would be written and executed. `evaluated` is the number
     of held-out conversations. `activation` are the tokens from which activated LoRA acts. `begin` are the adapters whose training
-    goes on; a new one without its like among them begins fresh. `average`: what is evaluated and published are the means of
-    the new adapters and of those that serve.
+    goes on; a new one without its like among them begins fresh.
     """
 
     toolset: str
@@ -61,7 +57,6 @@ class Plan:
     conversations: Sequence[Path] = ()
     evaluated: int = 150
     begin: Sequence[Trained] = ()
-    average: bool = False
 
     @property
     def origin(self) -> Origin:
@@ -82,17 +77,12 @@ def run(plan: Plan, store: Path, bar: Bar, metrics: TrainMetrics, *, force: bool
     Raises:
         GateRefused, TrainingFailed, TeacherDown, AgentFluxError, LookupError, RuntimeError, OSError: as names and messages say.
     """
-    if plan.average:
-        served(plan, store)
     plan.work.mkdir(parents=True, exist_ok=True)
     prepare(plan, bar)
     metrics.kept(json.loads((plan.work / REPORT).read_text()))
     with bar("load"):
         base = load_base(plan.model_dir, "cuda" if torch.cuda.is_available() else "cpu")
     trained = train_all(plan, base, bar, metrics)
-    if plan.average:
-        with bar("average"):
-            trained = [_with(one, served(plan, store), plan.work / AVERAGED) for one in trained]
     note = f"python -m trainer --toolset {plan.toolset} --seed {plan.seed}"
     if plan.conversations:
         note += f" --epochs {plan.profile.epochs} --conversations {' '.join(path.name for path in plan.conversations)}"
@@ -100,8 +90,6 @@ def run(plan: Plan, store: Path, bar: Bar, metrics: TrainMetrics, *, force: bool
         note += f" --episodes {plan.profile.episodes}"
     if plan.begin:
         note += " --continue"
-    if plan.average:
-        note += " --average"
     numbers = evaluate(plan, base, trained, store, bar)
     with bar("publish"):
         release = publish(trained, plan.origin, numbers, store, force=force, note=note)
@@ -192,41 +180,22 @@ def _train_one(plan: Plan, base: Any, metrics: TrainMetrics, job: Job, bar: Bar)
             tick(step, steps)
             metrics.batch(job.alias, tokens, loss)
 
-        how = {"seed": plan.seed, "activation": plan.activation, "begin": known and known.folder}
-        folder = train(base, job, plan.profile, plan.work, **how, tick=shown)
-        timing.tokens = sum(len(row.ids) for row in job.rows) * plan.profile.epochs
-    return Trained(folder, job.role, job.tool, plan.profile.rank, job.data_sha256, known and known.folder.name)
-
-
-def served(plan: Plan, store: Path) -> list[Trained]:
-    """The adapters that serve, on which new ones may build.
-
-    Raises:
-        LookupError: none that fit the plan; says what does not.
-    """
-    known = serving(plan.origin, store)
-    if known is None:
-        raise LookupError(
-            f"nothing to build on: {store} serves no adapters of {plan.toolset} that fit this model and these tools"
+        folder = train(
+            base,
+            job,
+            plan.profile,
+            plan.work,
+            seed=plan.seed,
+            activation=plan.activation,
+            begin=known.folder if known else None,
+            tick=shown,
         )
-    if tuple(known.activation or ()) != tuple(plan.activation or ()):
-        kind = "activated" if known.activation else "plain"
-        raise LookupError(f"release {known.release} of {plan.toolset} has {kind} LoRA, which --alora chooses")
-    return list(known.adapters)
+        timing.tokens = sum(len(row.ids) for row in job.rows) * plan.profile.epochs
+    return Trained(folder, job.role, job.tool, plan.profile.rank, job.data_sha256, known.folder.name if known else None)
 
 
 def _like(adapter: Trained | Job, others: Sequence[Trained]) -> Trained | None:
     return next((one for one in others if (one.role, one.tool) == (adapter.role, adapter.tool)), None)
-
-
-def _with(new: Trained, others: Sequence[Trained], out: Path) -> Trained:
-    """The mean of an adapter and of its like among the others, if it has one."""
-    known = _like(new, others)
-    if known is None:
-        return new
-    folder = out / known.folder.name / new.folder.name
-    mean_of([new.folder, known.folder], folder)
-    return replace(new, folder=folder, built_on=known.folder.name)
 
 
 def _side_by_side(base: Any) -> int:
@@ -238,11 +207,10 @@ def evaluate(plan: Plan, base: Any, trained: Sequence[Trained], store: Path, bar
     """Step 5: the base model, the adapters that serve now, and the new ones, on the same held-out decisions."""
     found = decisions_of(heldout_of(plan.work), plan.tools, plan.evaluated)
     known = serving(plan.origin, store)
-    names = sha256_of([one.folder.name for one in known.adapters])[:8] if known else ""
-    new = f"averaged_{names}" if plan.average else "new"
-    who: list[tuple[str, Sequence[Trained], Sequence[int] | None]] = [("base", [], None), (new, trained, plan.activation)]
+    who: list[tuple[str, Sequence[Trained], Sequence[int] | None]] = [("base", [], None), ("new", trained, plan.activation)]
     if known:
-        who.append((f"published_{names}", known.adapters, known.activation))
+        name = f"published_{sha256_of([one.folder.name for one in known.adapters])[:8]}"
+        who.append((name, known.adapters, known.activation))
     steps = [partial(outcomes_on, plan, base, adapters, activation, found, name) for name, adapters, activation in who]
     before, after, *published = at_once(steps, bar, _side_by_side(base))
     answer = answer_label(plan.tools)

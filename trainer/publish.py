@@ -45,14 +45,14 @@ class GateRefused(Exception):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained adapter: the folder with PEFT's files, and what it was made from. `built_on` names the published one in it."""
+    """A trained adapter: the folder with PEFT's files, and what it was made from. `continues` names the one it went on from."""
 
     folder: Path
     role: Role
     tool: str | None
     rank: int
     data_sha256: str
-    built_on: str | None = None
+    continues: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def card(adapter: Trained, origin: Origin, gate: JsonObject) -> AdapterCard:
         rank=adapter.rank,
         activation_tokens=list(origin.activation) if origin.activation else None,
         data_sha256=adapter.data_sha256,
-        built_on=adapter.built_on,
+        continues=adapter.continues,
         seed=origin.seed,
         gate=gate,
         versions={name: importlib.metadata.version(name) for name in _PACKAGES},

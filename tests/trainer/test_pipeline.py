@@ -13,21 +13,18 @@ from typing import Any
 import pytest
 
 from services.shared.clients.adapters import AdapterStore
-from services.shared.contracts.adapters import WEIGHTS_FILE
 from tests.fakes import CHATML
 from tests.trainer.conftest import talks
 from tests.trainer.rows_of import TOOLS
 from tests.trainer.tiny_world import PROFILE, make_world
 from tests.trainer.tiny_world import talks as many_talks
 from trainer.__main__ import continued, make_plan
-from trainer.averaging import mean_of
 from trainer.episodes import write_rows
 from trainer.figures import read_outcomes
 from trainer.metrics import TrainMetrics
 from trainer.pipeline import Plan, jobs, run
 from trainer.profiles import PROFILES
 from trainer.progress import Tick
-from trainer.publish import GateRefused
 from trainer.trajectories import Trajectory
 
 
@@ -157,7 +154,7 @@ def test_training_goes_on_from_what_serves_at_half_the_rate(tmp_path: Path) -> N
         seed=0,
         conversations=[tmp_path / "mine.jsonl"],
     )
-    with pytest.raises(LookupError, match=r"nothing to build on: .*/store serves no adapters of mine"):
+    with pytest.raises(LookupError, match=r"nothing to go on from: .*/store serves no adapters of mine"):
         continued(plan, store)
     run(plan, store, silent, TrainMetrics("mine"), force=True)
     more = continued(plan, store)
@@ -169,46 +166,10 @@ def test_training_goes_on_from_what_serves_at_half_the_rate(tmp_path: Path) -> N
     assert manifest
     assert "--continue" in manifest.current.note
     second, first = (release.adapters.names for release in manifest.releases)
-    assert [AdapterStore(store).verify(name).built_on for name in (*first, *second)] == [None, None, *first]
+    assert [AdapterStore(store).verify(name).continues for name in (*first, *second)] == [None, None, *first]
     assert not set(first) & set(second)
     with pytest.raises(LookupError, match=r"release 2 of mine has plain LoRA, which --alora chooses"):
         continued(replace(plan, activation=[1]), store)
-
-
-def test_what_the_gate_refused_may_be_averaged_with_what_serves(tmp_path: Path) -> None:
-    make_world(tmp_path / "model")
-    write_rows(tmp_path / "mine.jsonl", asked_in_full())
-    store = tmp_path / "store"
-    plan = Plan(
-        "mine",
-        TOOLS,
-        tmp_path,
-        tmp_path / "model",
-        tmp_path / "work",
-        replace(PROFILE, epochs=1, max_tokens=2000),
-        seed=0,
-        conversations=[tmp_path / "mine.jsonl"],
-    )
-    with pytest.raises(LookupError, match=r"nothing to build on: .*/store serves no adapters of mine"):
-        run(replace(plan, average=True), store, silent, TrainMetrics("mine"), force=True)
-    assert not plan.work.exists()
-    run(plan, store, silent, TrainMetrics("mine"), force=True)
-    other = replace(plan, seed=1, work=tmp_path / "other")
-    with pytest.raises(GateRefused):
-        run(other, store, silent, TrainMetrics("mine"), force=False)
-    steps = {path.name: path.read_bytes() for path in other.work.glob("*.curve.jsonl")}
-    told = run(replace(other, average=True), store, silent, TrainMetrics("mine"), force=True)
-    assert "release 2 of mine: " in told
-    # What was trained before the gate refused is not trained again.
-    assert {path.name: path.read_bytes() for path in other.work.glob("*.curve.jsonl")} == steps
-    manifest = AdapterStore(store).manifest("mine")
-    assert manifest
-    assert "--average" in manifest.current.note
-    second, first = (release.adapters for release in manifest.releases)
-    assert [AdapterStore(store).verify(name).built_on for name in second.names] == first.names
-    for alias, served, made in zip(("select", "joint"), first.names, second.names, strict=True):
-        mean_of([other.work / alias, store / served], tmp_path / alias)
-        assert (tmp_path / alias / WEIGHTS_FILE).read_bytes() == (store / made / WEIGHTS_FILE).read_bytes()
 
 
 @pytest.fixture

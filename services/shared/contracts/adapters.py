@@ -50,8 +50,8 @@ class AdapterCard(BaseModel):
     `files` gives the SHA-256 (hex) of every other file in the directory. `activation_tokens` are the token ids from whose
     last occurrence on the adapter acts (activated LoRA, arXiv 2504.12397); None for plain LoRA, which acts everywhere.
     An adapter fits one base model (`base_fingerprint`), one way of writing prompts (`template_hash`, `prompt_profile`)
-    and one list of tools (`tools_digest`). `built_on` names the published
-    adapter that it began as, or is a mean with.
+    and one list of tools (`tools_digest`). `continues` names the published
+    adapter whose training went on in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,7 +68,7 @@ class AdapterCard(BaseModel):
     activation_tokens: list[int] | None = Field(default=None, min_length=1)
     data_sha256: str
     # Left out where there is none: the name is the hash of what is written, and older cards do without.
-    built_on: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    continues: str | None = Field(default=None, exclude_if=lambda name: name is None)
     seed: int
     gate: JsonObject = Field(default_factory=dict)
     """What it was measured to do before it was published: metrics, counts, the verdict."""
