@@ -62,7 +62,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     # The generation prompt of ChatML: what every decision comes right after.
     activation = tokenizer.encode("<|im_start|>assistant", add_special_tokens=False).ids if args.alora else None
-    plan = Plan(
+    return Plan(
         toolset=args.toolset,
         tools=tools,
         toolsets_dir=args.toolsets_dir,
@@ -76,7 +76,6 @@ def make_plan(args: argparse.Namespace) -> Plan:
         conversations=args.conversations,
         evaluated=args.evaluated,
     )
-    return continued(plan, args.store) if args.go_on else plan
 
 
 def continued(plan: Plan, store: Path) -> Plan:
@@ -149,6 +148,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         plan = make_plan(args)
+        if args.go_on:
+            plan = continued(plan, args.store)
         metrics = TrainMetrics(plan.toolset)
         if args.metrics:
             host, port = args.metrics
