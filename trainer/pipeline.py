@@ -173,7 +173,7 @@ def train_all(plan: Plan, base: Any, bar: Bar, metrics: TrainMetrics) -> list[Tr
 
 
 def _train_one(plan: Plan, base: Any, metrics: TrainMetrics, job: Job, bar: Bar) -> Trained:
-    known = _like(job, plan.begin)
+    known = next((one for one in plan.begin if (one.role, one.tool) == (job.role, job.tool)), None)
     with timed(plan.work, f"train {job.alias}") as timing, bar(f"train {job.alias}") as tick:
 
         def shown(step: int, steps: int, loss: float, tokens: int) -> None:
@@ -192,10 +192,6 @@ def _train_one(plan: Plan, base: Any, metrics: TrainMetrics, job: Job, bar: Bar)
         )
         timing.tokens = sum(len(row.ids) for row in job.rows) * plan.profile.epochs
     return Trained(folder, job.role, job.tool, plan.profile.rank, job.data_sha256, known.folder.name if known else None)
-
-
-def _like(adapter: Trained | Job, others: Sequence[Trained]) -> Trained | None:
-    return next((one for one in others if (one.role, one.tool) == (adapter.role, adapter.tool)), None)
 
 
 def _side_by_side(base: Any) -> int:

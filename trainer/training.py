@@ -92,7 +92,7 @@ def train(
         torch.manual_seed(seed)
         model = with_adapter(base, profile)
         if begin:
-            put_on(model, begin)
+            _put_on(model, begin)
         if profile.gradient_checkpointing and activation is None:
             checkpoint_gradients(model)
         run = _Run(model, job, profile, seed, begin, out / f"{job.alias}.checkpoints")
@@ -127,7 +127,7 @@ def with_adapter(base: Any, profile: Profile) -> PeftModel:
     return model
 
 
-def put_on(model: PeftModel, folder: Path) -> None:
+def _put_on(model: PeftModel, folder: Path) -> None:
     """Gives the model's adapter the weights of the trained one in `folder`.
 
     Raises:

@@ -179,16 +179,7 @@ def arguments(plan: Plan, tmp_path: Path) -> argparse.Namespace:
     (tmp_path / "toolsets" / "mine" / "tools.json").write_text(json.dumps([tool.openai() for tool in TOOLS]))
     write_rows(tmp_path / "mine.jsonl", talks())
     given = {"conversations": [tmp_path / "mine.jsonl"], "toolsets_dir": tmp_path / "toolsets", "toolset": "mine", "epochs": 3}
-    others = {
-        "profile": "small",
-        "episodes": 0,
-        "seed": 0,
-        "evaluated": 9,
-        "alora": False,
-        "joint": False,
-        "teacher": False,
-        "go_on": False,
-    }
+    others = {"profile": "small", "episodes": 0, "seed": 0, "evaluated": 9, "alora": False, "joint": False, "teacher": False}
     return argparse.Namespace(**given, **others, model=tmp_path, work=tmp_path / "work")
 
 

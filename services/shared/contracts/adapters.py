@@ -50,8 +50,8 @@ class AdapterCard(BaseModel):
     `files` gives the SHA-256 (hex) of every other file in the directory. `activation_tokens` are the token ids from whose
     last occurrence on the adapter acts (activated LoRA, arXiv 2504.12397); None for plain LoRA, which acts everywhere.
     An adapter fits one base model (`base_fingerprint`), one way of writing prompts (`template_hash`, `prompt_profile`)
-    and one list of tools (`tools_digest`). `continues` names the published
-    adapter whose training went on in it.
+    and one list of tools (`tools_digest`). `continues` names the published adapter whose
+    training went on in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
