@@ -120,7 +120,7 @@ def quoted(dice: Dice, text: str, often: float = 5) -> str:
 def said(dice: Dice, path: str) -> tuple[str, str]:
     """A file as a user calls it, and its path as a call has to give it."""
     # A bare "harvest" could as well be a folder.
-    if not dice.one_in(6 if "." in base(path) else 1.4):
+    if not dice.one_in(6 if "." in base(path) else 2):
         return spelled(dice, path)
     if parent(path) and dice.one_in(2):
         return dice.text(FILE_INSIDE, n=quoted(dice, base(path)), f=quoted(dice, parent(path))), path

@@ -128,7 +128,7 @@ _SOUNDS = re.compile(
     r"\b(sounds?|songs?|recording|audio|tune|track|clip|melody|voice|music|noise|speech|podcast|jingle|ringtone|interview|"
     r"play|played|hear|heard|hears|listen|spin|sung|spoken|said|transcribe|instruments|microphone)\b"
 )
-_SOUND_ENDINGS = (".mp3", ".wav", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".aiff")
+_SOUND_ENDINGS = (".mp3", ".wav", ".ogg", ".flac", ".m4a", ".aac", ".opus", ".aiff", ".aif", ".mid", ".amr", ".wma")
 
 
 @dataclass(frozen=True)

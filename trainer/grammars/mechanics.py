@@ -59,13 +59,17 @@ def evenly(one: Sequence[str], *other: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The nouns of a grammar's trees. `kinds` gives for an extension how its content is written."""
+    """The nouns of a grammar's trees. `kinds` gives for an extension how its content is written.
+
+    One file in `bare`, where that is given, has no extension.
+    """
 
     folders: Sequence[str]
     stems: Sequence[str]
     kinds: dict[str, Callable[[Dice], str]]
     media: Sequence[str]
     odd_stems: Sequence[str]
+    bare: int | None = None
 
 
 @dataclass
@@ -104,7 +108,7 @@ def make_world(dice: Dice, words: Vocabulary) -> World:
     for stem in dice.sample(list(words.stems), dice.randint(5, 8)):
         if dice.one_in(6):
             stem = dice.choice(words.odd_stems)
-        extension = dice.choice(list(words.kinds))
+        extension = "" if words.bare and dice.one_in(words.bare) else dice.choice(list(words.kinds))
         name = f"{stem}.{extension}" if extension else stem
         folder = dice.choice(folders)
         files[f"{folder}/{name}" if folder else name] = words.kinds[extension](dice)
