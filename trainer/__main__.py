@@ -1,5 +1,7 @@
 """From a toolset to published adapters: queries, trajectories, dataset, training, evaluation, gate. Resumes where it stopped.
 
+`python -m trainer.training` and `.evaluate` take the same options and stop after that step.
+
 python -m trainer --toolset filesystem --profile small --store .run/adapters
 python -m trainer --toolset mine --conversations mine.jsonl --epochs 6 --store .run/adapters
 """
@@ -9,8 +11,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import shlex
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,16 +27,17 @@ from prometheus_client import start_http_server
 from tokenizers import Tokenizer
 
 from services.shared.clients.adapters import AdapterStore
-from services.shared.contracts.errors import AgentFluxError
-from services.shared.contracts.tools import sha256_of
+from services.shared.contracts.base_model import base_fingerprint
+from services.shared.contracts.prompts import PromptRenderer
+from services.shared.contracts.tools import Tool, sha256_of
+from trainer.command import status_of
 from trainer.metrics import TrainMetrics, recorded
-from trainer.pipeline import Plan, run
+from trainer.pipeline import Plan, Step, run
 from trainer.profiles import PROFILES, Profile
 from trainer.progress import progress
-from trainer.publish import GateRefused, serving
+from trainer.publish import serving
 from trainer.queries import pinned_tools
-from trainer.teacher_client import TeacherDown
-from trainer.training import TrainingFailed
+from trainer.teacher_client import TeacherSettings
 
 
 def address(text: str) -> tuple[str, int]:
@@ -67,7 +73,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
         tools=tools,
         toolsets_dir=args.toolsets_dir,
         model_dir=args.model,
-        work=work_of(args, profile),
+        work=work_of(args, profile, tools),
+        command=command_of(args),
         profile=profile,
         seed=args.seed,
         activation=activation,
@@ -93,24 +100,39 @@ def continued(plan: Plan, store: Path) -> Plan:
     names = sha256_of([one.folder.name for one in known.adapters])[:8]
     return replace(
         plan,
+        command=f"{plan.command} --continue",
         begin=known.adapters,
         profile=replace(plan.profile, learning_rate=plan.profile.learning_rate / 2),
         work=plan.work.with_name(f"{plan.work.name}-{names}"),
     )
 
 
-def work_of(args: argparse.Namespace, profile: Profile) -> Path:
-    """The folder of this training: the same for the same command on the same conversations, which goes on where it stopped."""
-    told_apart = repr((profile, args.seed, args.alora, args.joint, args.teacher, args.model.name)).encode()
-    for path in (args.toolsets_dir / args.toolset / "tools.json", *args.conversations) if args.conversations else ():
+def work_of(args: argparse.Namespace, profile: Profile, tools: Sequence[Tool]) -> Path:
+    """The folder of this training: what is in there was made from the same, and goes on where it stopped."""
+    model = base_fingerprint(args.model), PromptRenderer.load(args.model).template_hash
+    told_apart = [repr(profile), args.seed, args.alora, args.joint, *model, [tool.openai() for tool in tools]]
+    if args.teacher:
+        teacher = TeacherSettings()
+        told_apart += [teacher.base_url, teacher.model, teacher.temperature]
+    for path in args.conversations:
         with path.open("rb") as file:
-            told_apart += hashlib.file_digest(file, "sha256").digest()
-    folder: Path = args.work / args.toolset / f"{args.profile}-{hashlib.sha256(told_apart).hexdigest()[:8]}"
+            told_apart.append(hashlib.file_digest(file, "sha256").hexdigest())
+    folder: Path = args.work / args.toolset / f"{args.profile}-{sha256_of(told_apart)[:8]}"
     return folder
 
 
-def main() -> int:
-    """Parses the command line; the exit status is 1 when nothing was published."""
+def command_of(args: argparse.Namespace) -> str:
+    """The command that makes the same adapters again, without where things are kept."""
+    words = ["python", "-m", "trainer", "--toolset", args.toolset, "--profile", args.profile, "--seed", str(args.seed)]
+    for name in ("episodes", "epochs", "evaluated"):
+        words += [f"--{name}", str(getattr(args, name))] if getattr(args, name) else []
+    words += ["--conversations", *(path.name for path in args.conversations)] if args.conversations else []
+    words += [f"--{name}" for name in ("teacher", "alora", "joint") if getattr(args, name)]
+    return shlex.join(words)
+
+
+def main(until: Step = "publish") -> int:
+    """Parses the command line and goes as far as `until`; the exit status is 1 when it did not get there."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     parser.add_argument("--toolset", required=True, help="a folder of the toolsets")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="small")
@@ -143,27 +165,24 @@ def main() -> int:
     parser.add_argument("--force", action="store_true", help="publish even what is not better; the card says so")
     parser.add_argument("--metrics", type=address, help="HOST:PORT where Prometheus may look while it trains; off by default")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     # So that a training that its platform ends says so in the store.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        plan = make_plan(args)
-        if args.go_on:
-            plan = continued(plan, args.store)
-        metrics = TrainMetrics(plan.toolset)
-        if args.metrics:
-            host, port = args.metrics
-            start_http_server(port, addr=host, registry=metrics.registry)
-        with progress() as bar, recorded(AdapterStore(args.store), plan.toolset):
-            told = run(plan, args.store, metrics.watched(bar), metrics, force=args.force)
-    except GateRefused as error:
-        print(f"trainer: GateRefused: {error}\nThe report is {plan.work / 'report.html'}.", file=sys.stderr)
-        return 1
-    except (TrainingFailed, TeacherDown, AgentFluxError, LookupError, RuntimeError, OSError) as error:
-        print(f"trainer: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    print(f"{told}The report is {plan.work / 'report.html'}.")
-    return 0
+    return status_of(lambda: _run(args, until))
+
+
+def _run(args: argparse.Namespace, until: Step) -> None:
+    torch.set_num_threads(args.threads)
+    plan = make_plan(args)
+    if args.go_on:
+        plan = continued(plan, args.store)
+    metrics = TrainMetrics(plan.toolset)
+    if args.metrics:
+        host, port = args.metrics
+        start_http_server(port, addr=host, registry=metrics.registry)
+    in_store = recorded(AdapterStore(args.store), plan.toolset) if until == "publish" else nullcontext()
+    with progress() as bar, in_store:
+        told = run(plan, args.store, metrics.watched(bar), metrics, force=args.force, until=until)
+    print(told, end="")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import torch
 
 from services.shared.contracts.prompts import answer_label
 from services.shared.contracts.tools import Tool, sha256_of
+from trainer.command import status_of
 from trainer.dataset import heldout_of
 from trainer.episodes import read_rows, write_rows
 from trainer.evaluate import Prompts, select_all, write_all
@@ -225,4 +226,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(status_of(main))

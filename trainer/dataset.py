@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from services.shared.contracts.tools import sha256_of
+from trainer.command import status_of
 from trainer.episodes import read_rows, write_rows
 from trainer.gates import calls_of, first_flaw
 from trainer.similarity import clusters, normal
-from trainer.trajectories import Trajectory
+from trainer.trajectories import Drop, Trajectory
 
 HELDOUT_TRAJECTORIES = "heldout_trajectories.jsonl"
 PARTS = ("train", "valid", "test")
@@ -30,16 +28,6 @@ REPORT = "dataset.json"
 DROPS = "drops.jsonl"
 # Fewer trajectories than this in which a tool is called are worth a line in the report.
 RARE = 20
-
-
-class Drop(BaseModel):
-    """A row that was left out: which rule, and the SHA-256 of the row."""
-
-    id: str
-    kind: str
-    rule: str
-    reason: str
-    row_sha256: str
 
 
 @dataclass
@@ -63,7 +51,7 @@ class Dataset:
         }
 
 
-def build(rows: Iterable[Trajectory | Drop], heldout: Sequence[Trajectory], *, seed: int) -> Dataset:
+def build(rows: Iterable[Trajectory | Drop], heldout: Sequence[Trajectory]) -> Dataset:
     """Gates, deduplication, split. `heldout` rows are only looked at: whatever resembles one may not teach.
 
     A row that was left out before it came here is only counted.
@@ -90,11 +78,12 @@ def build(rows: Iterable[Trajectory | Drop], heldout: Sequence[Trajectory], *, s
             drops.append(_drop(row, "heldout", "resembles a held-out question"))
         else:
             safe.append((cluster, row))
-    return Dataset(_split(safe, seed), drops)
+    return Dataset(_split(safe), drops)
 
 
-def _split(rows: Sequence[tuple[int, Trajectory]], seed: int) -> dict[str, list[Trajectory]]:
-    # A cluster goes to one part as a whole, with the stratum of its first row; a stratum of few clusters goes to train first.
+def _split(rows: Sequence[tuple[int, Trajectory]]) -> dict[str, list[Trajectory]]:
+    """The parts, each row where its own words put it: another training on the same rows holds out the same ones."""
+    # A cluster goes to one part as a whole, with the stratum of its first row; the first of a stratum goes to train.
     members: dict[int, list[Trajectory]] = defaultdict(list)
     for cluster, row in rows:
         members[cluster].append(row)
@@ -102,16 +91,17 @@ def _split(rows: Sequence[tuple[int, Trajectory]], seed: int) -> dict[str, list[
     for group in members.values():
         strata[group[0].kind].append(group)
     parts: dict[str, list[Trajectory]] = {part: [] for part in PARTS}
-    for kind, groups in sorted(strata.items()):
-        random.Random(f"{seed}/{kind}").shuffle(groups)
-        total, taken = sum(map(len, groups)), dict.fromkeys(PARTS, 0)
+    total = 0
+    for _, groups in sorted(strata.items()):
+        groups.sort(key=lambda group: min(map(_key, group)))
+        total += sum(map(len, groups))
         for group in groups:
-            part = max(PARTS, key=lambda part: SHARES[PARTS.index(part)] * total - taken[part])
-            taken[part] += len(group)
-            parts[part] += group
+            # What a stratum is too small to give to a part, the next one owes it.
+            lacks = {part: share * total - len(parts[part]) for part, share in zip(PARTS, SHARES, strict=True)}
+            parts["train" if group is groups[0] else max(PARTS, key=lacks.__getitem__)] += group
     for part in PARTS[1:]:
         # So that whoever evaluates on the first so many has all kinds among them.
-        random.Random(seed).shuffle(parts[part])
+        parts[part].sort(key=_key)
     return parts
 
 
@@ -135,14 +125,17 @@ def heldout_of(work: Path) -> Path:
     return other if other.exists() else work / "test.jsonl"
 
 
-def write_dataset(rows: Iterable[Trajectory | Drop], heldout: Path, out: Path, *, seed: int) -> dict[str, object]:
+def write_dataset(rows: Iterable[Trajectory | Drop], heldout: Path, out: Path) -> dict[str, object]:
     """Writes the parts, and gives the report. `heldout` need not exist."""
-    dataset = build(rows, list(read_rows(heldout, Trajectory)) if heldout.exists() else [], seed=seed)
+    dataset = build(rows, list(read_rows(heldout, Trajectory)) if heldout.exists() else [])
     for part, part_rows in dataset.parts.items():
         write_rows(out / f"{part}.jsonl", part_rows)
     write_rows(out / DROPS, dataset.drops)
     report = dataset.report()
-    (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    # The report comes last and whole: where it is, this step is done.
+    staging = out / f"{REPORT}.staging"
+    staging.write_text(json.dumps(report, indent=2) + "\n")
+    staging.replace(out / REPORT)
     return report
 
 
@@ -152,11 +145,10 @@ def main() -> None:
     parser.add_argument("--trajectories", type=Path, required=True)
     parser.add_argument("--heldout", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rows = read_rows(args.trajectories, Trajectory)
-    print(json.dumps(write_dataset(rows, args.heldout, args.out, seed=args.seed), indent=2))
+    print(json.dumps(write_dataset(rows, args.heldout, args.out), indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(status_of(main))

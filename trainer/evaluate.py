@@ -154,3 +154,10 @@ def _with_integers(value: object) -> object:
     if isinstance(value, list):
         return [_with_integers(part) for part in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+if __name__ == "__main__":
+    # The driver imports this file.
+    from trainer.__main__ import main
+
+    raise SystemExit(main(until="evaluate"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from services.shared.contracts.tools import JsonObject
+from trainer.episodes import read_rows
 from trainer.rows import Decision
 from trainer.statistics import calibration_error, mcnemar, wilson
 
@@ -58,7 +59,7 @@ def outcome_of(decision: Decision) -> Outcome:
 
 def read_outcomes(path: Path) -> list[Outcome]:
     """Outcomes that were written before."""
-    return [Outcome.model_validate_json(line) for line in path.read_text().splitlines()]
+    return list(read_rows(path, Outcome))
 
 
 def figures(

@@ -66,9 +66,16 @@ def schema(row: Trajectory) -> str | None:
         arguments = json.loads(call["function"]["arguments"])
         for found in compiled_schema(tools[_name(call)]).iter_errors(arguments):
             return f"{_name(call)}: {found.message:.200}"
-        if strangers := set(arguments) - set(tools[_name(call)].parameters.get("properties", arguments)):
+        if strangers := _strangers(arguments, tools[_name(call)].parameters):
             return f"{_name(call)}: {sorted(strangers)} are not among the parameters"
     return None
+
+
+def _strangers(arguments: JsonObject, parameters: JsonObject) -> set[str]:
+    # A schema that says nothing of further properties lets anything through; nobody means that.
+    if parameters.get("additionalProperties") or "patternProperties" in parameters:
+        return set()
+    return set(arguments) - set(parameters.get("properties", arguments))
 
 
 def pairing(row: Trajectory) -> str | None:
@@ -116,7 +123,8 @@ def unnamed(row: Trajectory) -> str | None:
     if row.names_tool:
         return None
     asked = " ".join(str(message["content"]) for message in row.messages if message["role"] == "user").lower()
-    names = (tool.name for tool in tools_of(row) if "_" in tool.name)
+    # A name of one word, such as "search", is said by those who know no tool.
+    names = (tool.name for tool in tools_of(row) if re.search(r"[a-z0-9]([_.-]|(?=[A-Z]))", tool.name))
     return next(
         (f"the user names the tool {name}" for name in names if re.search(rf"\b{re.escape(name.lower())}\b", asked)), None
     )
@@ -135,9 +143,13 @@ RULES: dict[str, Rule] = {
 
 
 def first_flaw(row: Trajectory) -> tuple[str, str] | None:
-    """The first rule that the row breaks, and how."""
+    """The first rule that the row breaks, and how. What a rule cannot even read breaks it."""
     for name, rule in RULES.items():
-        if (flaw := rule(row)) is not None:
+        try:
+            flaw = rule(row)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            flaw = f"cannot be read: {type(error).__name__}: {error!s:.200}"
+        if flaw is not None:
             return name, flaw
     return None
 

@@ -16,14 +16,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from services.shared.contracts.errors import AgentFluxError
+from services.shared.contracts.base_model import base_fingerprint
 from services.shared.contracts.prompts import answer_label
 from services.shared.contracts.tools import sha256_of
 from trainer.__main__ import make_plan
+from trainer.command import status_of
 from trainer.dataset import asked
 from trainer.episodes import read_rows, write_rows
 from trainer.figures import figures
@@ -58,7 +58,8 @@ def run(plan: Plan, requests: str, store: Path, train: Path | None, bar: Bar) ->
     write_rows(rows, fresh)
     found = decisions_of(rows, plan.tools)
     base = load_base(plan.model_dir)
-    identity = sha256_of([[one.trajectory, one.turn] for one in found])[:8]
+    rows_and_model = [[one.trajectory, one.turn] for one in found], base_fingerprint(plan.model_dir)
+    identity = sha256_of(rows_and_model)[:8]
     who = sha256_of([one.folder.name for one in known.adapters])[:8]
     after = outcomes_on(plan, base, known.adapters, known.activation, found, f"{who}_{identity}", bar)
     alone = replace(plan, profile=replace(plan.profile, prompt_profile="full"))
@@ -77,7 +78,7 @@ def unlike(rows: list[Trajectory], training: list[Trajectory]) -> tuple[list[Tra
     return fresh, len(rows) - len(fresh)
 
 
-def main() -> int:
+def main() -> None:
     """Runs this step alone."""
     parser = argparse.ArgumentParser(prog="python -m trainer.handwritten", description=__doc__)
     parser.add_argument("--toolset", required=True)
@@ -90,17 +91,12 @@ def main() -> int:
     args = parser.parse_args()
     numbers = dict.fromkeys(("seed", "episodes", "epochs", "evaluated"), 0)
     fields = {"profile": "small", **numbers, "alora": False, "joint": False, "teacher": False, "conversations": []}
-    try:
-        plan = make_plan(argparse.Namespace(**vars(args), **fields))
-        plan = replace(plan, work=args.work / args.toolset / args.requests)
-        plan.work.mkdir(parents=True, exist_ok=True)
-        with progress() as bar:
-            print(run(plan, args.requests, args.store, args.train, bar))
-    except (AgentFluxError, LookupError, RuntimeError, OSError) as error:
-        print(f"trainer: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    return 0
+    plan = make_plan(argparse.Namespace(**vars(args), **fields))
+    plan = replace(plan, work=args.work / args.toolset / args.requests)
+    plan.work.mkdir(parents=True, exist_ok=True)
+    with progress() as bar:
+        print(run(plan, args.requests, args.store, args.train, bar))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(status_of(main))

@@ -21,10 +21,10 @@ from pydantic import BaseModel
 
 from services.shared.contracts.redaction import Redactor
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
-from trainer.dataset import Drop
+from trainer.command import status_of
 from trainer.decisions import Imported, Judgement, Record, conversations, judged
 from trainer.episodes import write_rows
-from trainer.trajectories import Trajectory
+from trainer.trajectories import Drop, Trajectory
 
 Row = TypeVar("Row", bound=BaseModel)
 
@@ -59,7 +59,9 @@ def finished(paths: Iterable[Path], tools: Sequence[Tool]) -> Iterator[Trajector
 
 def _read_row(line: bytes) -> Trajectory:
     row = json.loads(line)
-    return Trajectory.model_validate(row) if "source" in row else _trajectory(row, "agentflux")
+    # Half of a character, which JSON can spell, could be written to no file later on.
+    json.dumps(row, ensure_ascii=False).encode()
+    return Trajectory.model_validate(row) if {"id", "source", "kind"} <= row.keys() else _trajectory(row, "agentflux")
 
 
 def imported_decisions(path: Path, toolset: str | None = None) -> Imported:
@@ -151,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(status_of(main))

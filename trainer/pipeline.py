@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -24,7 +25,7 @@ from trainer.importing import finished
 from trainer.metrics import TrainMetrics
 from trainer.profiles import Profile
 from trainer.progress import Bar
-from trainer.publish import Origin, Trained, publish, roles_of, serving, verdict
+from trainer.publish import GateRefused, Origin, Trained, publish, roles_of, serving, verdict
 from trainer.queries import EPISODES, HELDOUT, write_queries
 from trainer.report import TOO_LONG, table, write_report
 from trainer.rows import Decision, TrainRow, arguments_row, balanced, decisions, merged, selection_row, thinned
@@ -32,7 +33,10 @@ from trainer.teacher import teach
 from trainer.teacher_client import TeacherSettings
 from trainer.timings import timed
 from trainer.training import Job, load_base, train, wearing
-from trainer.trajectories import TRAJECTORIES, Trajectory, write_trajectories
+from trainer.trajectories import TRAJECTORIES, Drop, Trajectory, drops_of, write_trajectories
+
+# What the driver may stop after.
+Step = Literal["training", "evaluate", "publish"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Plan:
 
     `conversations` are files of finished ones, in the place of all that would be written and executed. `evaluated` is the number
     of held-out conversations. `activation` are the tokens from which activated LoRA acts. `begin` are the adapters whose training
-    goes on; a new one without its like among them begins fresh.
+    goes on; a new one without its like among them begins fresh. `command` is what the release says it was made by.
     """
 
     toolset: str
@@ -57,6 +61,7 @@ class Plan:
     conversations: Sequence[Path] = ()
     evaluated: int = 150
     begin: Sequence[Trained] = ()
+    command: str = ""
 
     @property
     def origin(self) -> Origin:
@@ -71,29 +76,41 @@ class Plan:
         return Prompts.load(self.model_dir, self.tools, self.profile.prompt_profile, self.activation)
 
 
-def run(plan: Plan, store: Path, bar: Bar, metrics: TrainMetrics, *, force: bool) -> str:
-    """The whole pipeline; the figures, and what serves now.
+def run(plan: Plan, store: Path, bar: Bar, metrics: TrainMetrics, *, force: bool, until: Step = "publish") -> str:
+    """The whole pipeline, or as far as `until`; what came of it.
 
     Raises:
         GateRefused, TrainingFailed, TeacherDown, AgentFluxError, LookupError, RuntimeError, OSError: as names and messages say.
     """
     plan.work.mkdir(parents=True, exist_ok=True)
+    with (plan.work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(f"another training is at work in {plan.work}") from error
+        return _run(plan, store, bar, metrics, force=force, until=until)
+
+
+def _run(plan: Plan, store: Path, bar: Bar, metrics: TrainMetrics, *, force: bool, until: Step) -> str:
     prepare(plan, bar)
     metrics.kept(json.loads((plan.work / REPORT).read_text()))
+    if not decisions_of(heldout_of(plan.work), plan.tools, plan.evaluated):
+        raise LookupError(f"nothing to evaluate on: no conversation is held out in {heldout_of(plan.work)}; give more of them")
     with bar("load"):
         base = load_base(plan.model_dir, "cuda" if torch.cuda.is_available() else "cpu")
     trained = train_all(plan, base, bar, metrics)
-    note = f"python -m trainer --toolset {plan.toolset} --seed {plan.seed}"
-    if plan.conversations:
-        note += f" --epochs {plan.profile.epochs} --conversations {' '.join(path.name for path in plan.conversations)}"
-    else:
-        note += f" --episodes {plan.profile.episodes}"
-    if plan.begin:
-        note += " --continue"
+    if until == "training":
+        return "".join(f"{one.role}: {one.folder}\n" for one in trained)
     numbers = evaluate(plan, base, trained, store, bar)
+    report = f"The report is {plan.work / 'report.html'}.\n"
+    if until == "evaluate":
+        return f"{table(numbers)}\n{report}"
     with bar("publish"):
-        release = publish(trained, plan.origin, numbers, store, force=force, note=note)
-    return f"{table(numbers)}\nrelease {release.number} of {plan.toolset}: {', '.join(release.adapters.names)}\n"
+        try:
+            release = publish(trained, plan.origin, numbers, store, force=force, note=plan.command)
+        except GateRefused as error:
+            raise GateRefused(f"{error}\n{report.rstrip()}") from error
+    return f"{table(numbers)}\nrelease {release.number} of {plan.toolset}: {', '.join(release.adapters.names)}\n{report}"
 
 
 def prepare(plan: Plan, bar: Bar) -> None:
@@ -103,8 +120,8 @@ def prepare(plan: Plan, bar: Bar) -> None:
         _have_conversations(plan, bar)
     if not (work / REPORT).exists():
         with timed(work, "dataset"), bar("dataset"):
-            rows = finished(plan.conversations, plan.tools) if plan.conversations else read_rows(work / TRAJECTORIES, Trajectory)
-            write_dataset(rows, work / HELDOUT_TRAJECTORIES, work, seed=plan.seed)
+            rows = finished(plan.conversations, plan.tools) if plan.conversations else _recorded(work / TRAJECTORIES)
+            write_dataset(rows, work / HELDOUT_TRAJECTORIES, work)
 
 
 def _have_conversations(plan: Plan, bar: Bar) -> None:
@@ -118,11 +135,16 @@ def _have_conversations(plan: Plan, bar: Bar) -> None:
         with timed(work, "teacher"), bar("teacher"):
             per_tool = max(1, plan.profile.episodes // (len(plan.tools) + 1))
             asyncio.run(teach(plan.toolset, plan.toolsets_dir, work, TeacherSettings(), per_tool=per_tool, seed=plan.seed))
-    if not (work / HELDOUT_TRAJECTORIES).exists():
-        files = {HELDOUT: HELDOUT_TRAJECTORIES} | ({} if plan.teacher else {EPISODES: TRAJECTORIES})
+    files = {HELDOUT: HELDOUT_TRAJECTORIES} | ({} if plan.teacher else {EPISODES: TRAJECTORIES})
+    if missing := {work / source: work / target for source, target in files.items() if not (work / target).exists()}:
         with timed(work, "trajectories"), bar("trajectories") as tick:
-            sources = {work / source: work / target for source, target in files.items()}
-            asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, sources, tick))
+            asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, missing, tick))
+
+
+def _recorded(path: Path) -> Iterator[Trajectory | Drop]:
+    if drops_of(path).exists():
+        yield from read_rows(drops_of(path), Drop)
+    yield from read_rows(path, Trajectory)
 
 
 def jobs(plan: Plan) -> list[Job]:

@@ -39,7 +39,7 @@ KEPT = ("answered_in_text", "outside_the_toolset")
 _PACKAGES = ("torch", "transformers", "peft", "tokenizers")
 
 
-class GateRefused(Exception):
+class GateRefused(RuntimeError):
     """The adapters are not better; the message says at what."""
 
 
@@ -202,3 +202,10 @@ def _stands_for(adapter: Trained, trained: Sequence[Trained]) -> set[str]:
     if adapter.role != "joint":
         return {adapter.role}
     return {"arguments"} if any(other.role == "selector" for other in trained) else {"arguments", "selector"}
+
+
+if __name__ == "__main__":
+    # The driver imports this file.
+    from trainer.__main__ import main
+
+    raise SystemExit(main())

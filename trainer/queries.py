@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.shared.contracts.tools import Tool
+from trainer.command import status_of
 from trainer.episodes import write_rows
 from trainer.grammars.from_schema import schema_grammar
 from trainer.grammars.mechanics import Grammar
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(status_of(main))

@@ -173,7 +173,10 @@ def _votes(outcomes: Sequence[Outcome]) -> tuple[list[float], list[bool]]:
 
 
 def _drawn(material: Material) -> list[tuple[str, Sequence[tuple[int, float]]]]:
-    return [(alias, curve[:: 1 + len(curve) // _MOST_POINTS]) for alias, curve in material.curves.items() if curve]
+    # The last point is what the training came to.
+    return [
+        (alias, [*curve[: -1 : 1 + len(curve) // _MOST_POINTS], curve[-1]]) for alias, curve in material.curves.items() if curve
+    ]
 
 
 def _time(timings: Sequence[Timing]) -> Section:

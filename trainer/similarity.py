@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 # 32 bands of 4 hashes: a pair that shares 80 % of its pieces meets in some band with a probability of 0.99999997.
 BANDS, ROWS = 32, 4
 PIECE = 5
-_PRIME = (1 << 61) - 1
+# Of the texts that meet in a band each is compared with so many before it: what thousands share is a template, no text.
+MOST = 1000
+# Four standard deviations of the share of 128 equal hashes, at 80 %.
+DOUBT = 0.14
 
 
 def normal(text: str) -> str:
@@ -38,24 +41,30 @@ def clusters(texts: Sequence[str], threshold: float = 0.8) -> list[int]:
             i = root[i]
         return i
 
+    signatures = np.array([_signature(parts) for parts in sets]).reshape(len(sets), BANDS * ROWS)
     meetings: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    for i, signature in enumerate(map(_signature, sets)):
+    for i, signature in enumerate(signatures):
         for band in range(BANDS):
             meetings[band, signature[band * ROWS : (band + 1) * ROWS].tobytes()].append(i)
     for members in meetings.values():
-        for i in members[1:]:
-            a, b = find(members[0]), find(i)
-            if a != b and len(sets[members[0]] & sets[i]) >= threshold * len(sets[members[0]] | sets[i]):
-                root[b] = a
+        for at, i in enumerate(members[1:], 1):
+            earlier = members[max(0, at - MOST) : at]
+            # The share of equal hashes is near that of equal pieces, and far quicker to tell.
+            alike = (signatures[earlier] == signatures[i]).mean(axis=1) >= threshold - DOUBT
+            for other in (earlier[place] for place in np.flatnonzero(alike)):
+                a, b = find(other), find(i)
+                if a != b and len(sets[other] & sets[i]) >= threshold * len(sets[other] | sets[i]):
+                    root[b] = a
     return [find(i) for i in range(len(texts))]
 
 
+# Multiply-shift (Dietzfelbinger et al., 1997): the product of 64 bits overflows, and its upper half is the hash.
 _dice = np.random.default_rng(0)
-_A = _dice.integers(1, 1 << 31, BANDS * ROWS, dtype=np.uint64)
-_B = _dice.integers(0, 1 << 31, BANDS * ROWS, dtype=np.uint64)
+_A = _dice.integers(0, 1 << 64, BANDS * ROWS, dtype=np.uint64) | np.uint64(1)
+_B = _dice.integers(0, 1 << 64, BANDS * ROWS, dtype=np.uint64)
 
 
 def _signature(parts: set[str]) -> NDArray[np.uint64]:
-    hashes = [int.from_bytes(hashlib.blake2b(part.encode(), digest_size=4).digest(), "big") for part in parts]
-    values: NDArray[np.uint64] = (np.array(hashes, dtype=np.uint64)[:, None] * _A + _B) % np.uint64(_PRIME)
+    hashes = [int.from_bytes(hashlib.blake2b(part.encode(), digest_size=8).digest(), "big") for part in parts]
+    values: NDArray[np.uint64] = (np.array(hashes, dtype=np.uint64)[:, None] * _A + _B) >> np.uint64(32)
     return np.asarray(values.min(axis=0), dtype=np.uint64)

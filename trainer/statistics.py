@@ -25,7 +25,7 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     gained = sum(b < a for b, a in zip(before, after, strict=True))
     lost = sum(b > a for b, a in zip(before, after, strict=True))
     n, few = gained + lost, min(gained, lost)
-    return min(1.0, 2.0 * sum(math.comb(n, k) for k in range(few + 1)) / float(2**n))
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(few + 1)) / (1 << n))
 
 
 @dataclass(frozen=True)

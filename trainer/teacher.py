@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -20,14 +19,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded
+from services.shared.contracts.errors import DeadlineExceeded
 from services.shared.contracts.execution import ToolRunner
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
+from trainer.command import status_of
 from trainer.episodes import Ask, Episode, Say, write_rows
 from trainer.grammars.mechanics import Dice, World, make_world
 from trainer.queries import grammar, pinned_tools
 from trainer.similarity import normal
-from trainer.teacher_client import Teacher, TeacherDown, TeacherSettings
+from trainer.teacher_client import Teacher, TeacherSettings
 from trainer.trajectories import TRAJECTORIES, Trajectory, at_another_time, lay_out, run_call, sandbox
 
 SOURCE = "teacher"
@@ -238,19 +238,24 @@ async def teach(
             queries = await teacher_queries(teacher, toolset, tools, per_tool, seed)
         except BaseExceptionGroup as error:
             raise error.exceptions[0] from error
+        if not queries:
+            raise teacher.useless("query")
         write_rows(out / QUERIES, queries)
         rows = await teacher_trajectories(
             teacher, toolset, toolsets_dir, queries, kept=lambda rows: write_rows(out / PARTIAL, rows), opened=opened
         )
-        write_rows(out / TRAJECTORIES, rows)
-        (out / PARTIAL).unlink(missing_ok=True)
-        report = {"model": settings.model, "queries": len(queries), "trajectories": len(rows), **teacher.usage.report(settings)}
+        if not rows:
+            raise teacher.useless("conversation")
+        report = {"model": settings.model, "queries": len(queries), "trajectories": len(rows), **teacher.report()}
     (out / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    (out / PARTIAL).unlink(missing_ok=True)
+    # The rows come last: where they are, this step is done.
+    write_rows(out / TRAJECTORIES, rows)
     return report
 
 
-def main() -> int:
-    """Runs this step alone; the exit status is 1 when the teacher or the sandbox could not be used."""
+def main() -> None:
+    """Runs this step alone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--toolset", required=True)
     parser.add_argument("--toolsets-dir", type=Path, default=Path("deploy/toolsets"))
@@ -258,16 +263,11 @@ def main() -> int:
     parser.add_argument("--per-tool", type=int, default=60, help="how many queries to ask for per tool")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    try:
-        report = asyncio.run(
-            teach(args.toolset, args.toolsets_dir, args.out, TeacherSettings(), per_tool=args.per_tool, seed=args.seed)
-        )
-    except (TeacherDown, AgentFluxError, RuntimeError, OSError) as error:
-        print(f"teacher: {error}", file=sys.stderr)
-        return 1
+    report = asyncio.run(
+        teach(args.toolset, args.toolsets_dir, args.out, TeacherSettings(), per_tool=args.per_tool, seed=args.seed)
+    )
     print(json.dumps(report, indent=2))
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(status_of(main))

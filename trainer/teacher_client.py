@@ -1,6 +1,7 @@
 """One OpenAI-compatible endpoint as a teacher: paced, tried again, remembered.
 
-Every well-formed reply is kept in SQLite under the SHA-256 of the request, so that a step that is run again asks nothing twice.
+Every well-formed reply is kept in SQLite under the SHA-256 of the request, so that a step that is run again asks nothing twice;
+and beside them what all runs have spent.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class TeacherSettings(BaseSettings):
     """Most seconds between two attempts."""
 
     stop_after: int = Field(default=40, ge=1)
-    """So many failed requests in a row mean that the teacher is dead: the step stops."""
+    """So many failed or refused requests in a row mean that the teacher is of no use: the step stops."""
 
     price_prompt: float = Field(default=0.0, ge=0)
     """Price of a million prompt tokens, in whatever currency the report is to have."""
@@ -108,20 +109,23 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def report(self, settings: TeacherSettings) -> JsonObject:
-        """The numbers, and the cost by the prices of `settings`."""
+    def cost(self, settings: TeacherSettings) -> float:
+        """What the tokens cost by the prices of `settings`."""
         cost = self.prompt_tokens * settings.price_prompt + self.completion_tokens * settings.price_completion
-        return {**asdict(self), "cost": round(cost / 1e6, 6)}
+        return round(cost / 1e6, 6)
 
 
 class Replies:
-    """The replies by request, in one SQLite file; each is there or not, whenever the process ends."""
+    """The replies by request, in one SQLite file; each is there or not, whenever the process ends. So is what they cost."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._database = sqlite3.connect(path)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("CREATE TABLE IF NOT EXISTS replies (request TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS spent (prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL)"
+        )
 
     def get(self, request: str) -> JsonObject | None:
         """The reply to the request with this SHA-256."""
@@ -133,6 +137,17 @@ class Replies:
         """Keeps a reply."""
         with self._database:
             self._database.execute("INSERT OR REPLACE INTO replies VALUES (?, ?)", (request, canonical_json(reply)))
+
+    def spend(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """Keeps what one request took."""
+        with self._database:
+            self._database.execute("INSERT INTO spent VALUES (?, ?)", (prompt_tokens, completion_tokens))
+
+    def spent(self) -> Usage:
+        """What all runs have taken: answered requests, and tokens."""
+        columns = "COUNT(*), COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0)"
+        requests, prompt, completion = self._database.execute(f"SELECT {columns} FROM spent").fetchone()
+        return Usage(requests=requests, prompt_tokens=prompt, completion_tokens=completion)
 
     def close(self) -> None:
         """Closes the file."""
@@ -162,12 +177,16 @@ class Teacher:
         key = settings.key()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         # The whole request has its own deadline; httpx's are for single reads.
-        self._client = httpx.AsyncClient(base_url=settings.base_url.rstrip("/"), headers=headers, timeout=None)
+        try:
+            self._client = httpx.AsyncClient(base_url=settings.base_url.rstrip("/"), headers=headers, timeout=None)
+        except httpx.InvalidURL as error:
+            raise TeacherDown(f"{self._where}: {error}") from error
         self._replies = Replies(cache)
         self._pace = Pace(settings.requests_per_minute)
         self._places = asyncio.Semaphore(settings.concurrency)
         self._sleep = sleep
         self._failures = 0
+        self._problem = ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -175,6 +194,16 @@ class Teacher:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._client.aclose()
         self._replies.close()
+
+    def report(self) -> JsonObject:
+        """What this run asked, and the tokens and the cost of all runs that share its cache."""
+        spent = self._replies.spent()
+        total = {"requests": spent.requests, "prompt_tokens": spent.prompt_tokens, "completion_tokens": spent.completion_tokens}
+        return {**asdict(self.usage), "all_runs": {**total, "cost": spent.cost(self.settings)}}
+
+    def useless(self, what: str) -> TeacherDown:
+        """The error that nothing came of `what`, with what it said last."""
+        return TeacherDown(f"{self._where} gave no {what} that can be used{self._problem and f', last {self._problem}'}")
 
     async def ask(self, body: JsonObject, read: Callable[[JsonObject], _Read]) -> _Read | None:
         """What `read` makes of the assistant's message; None when it was given up, which is counted.
@@ -197,10 +226,11 @@ class Teacher:
                 try:
                     message = reply["choices"][0]["message"]
                     found = read(message)
-                except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+                    self._replies.put(key, message)
+                except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
                     self.usage.malformed += 1
+                    self._problem = f"a reply that is none: {type(error).__name__}: {error!s:.200}"
                     continue
-                self._replies.put(key, message)
                 return found
         self.usage.skipped += 1
         return None
@@ -213,42 +243,47 @@ class Teacher:
             try:
                 async with asyncio.timeout(self.settings.timeout_s):
                     response = await self._client.post("/chat/completions", json=body)
-            except (httpx.TransportError, TimeoutError) as error:
+            except (httpx.RequestError, TimeoutError) as error:
                 await self._after_failure(attempt, f"{type(error).__name__} {error}".strip(), 0.0)
                 continue
-            if response.status_code in _FOR_GOOD:
-                raise TeacherDown(
-                    f"{self._where} answers {response.status_code}: {response.text:.200}; see the settings of the teacher"
-                )
+            if response.status_code in _FOR_GOOD or response.has_redirect_location:
+                said = response.headers.get("location") or response.text
+                raise TeacherDown(f"{self._where} answers {response.status_code}: {said:.200}; see the settings of the teacher")
             if response.status_code >= 500 or response.status_code in _AGAIN:
                 wait = retry_after(response.headers.get("retry-after", ""), time.time())
                 await self._after_failure(attempt, f"status {response.status_code}", wait)
                 continue
+            if response.is_error:
+                # This request is wrong, such as one that is too long; the next one may not be.
+                self._failed(f"status {response.status_code}: {response.text:.200}")
+                return None
             self._failures = 0
             return self._counted(response)
         return None
 
-    def _counted(self, response: httpx.Response) -> JsonObject | None:
-        if response.is_error:
-            # This request is wrong, such as one that is too long; the next one may not be.
-            self.usage.failed += 1
-            return None
+    def _counted(self, response: httpx.Response) -> JsonObject:
         try:
             reply = response.json()
             usage = reply.get("usage") or {}
-            self.usage.prompt_tokens += usage.get("prompt_tokens") or 0
-            self.usage.completion_tokens += usage.get("completion_tokens") or 0
-        except (ValueError, AttributeError, TypeError):
+            prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+            self.usage.prompt_tokens += prompt
+            self.usage.completion_tokens += completion
+            self._replies.spend(prompt, completion)
+        except (ValueError, AttributeError, TypeError, RecursionError):
             return {}
         return reply if isinstance(reply, dict) else {}
 
-    async def _after_failure(self, attempt: int, reason: str, wait: float) -> None:
+    def _failed(self, reason: str) -> None:
         self.usage.failed += 1
         self._failures += 1
+        self._problem = reason
         if self._failures >= self.settings.stop_after:
             raise TeacherDown(
                 f"{self._where} failed {self._failures} times in a row, last with {reason}; run the step again later"
             )
+
+    async def _after_failure(self, attempt: int, reason: str, wait: float) -> None:
+        self._failed(reason)
         if attempt + 1 < self.settings.attempts:
             # Spread, so that those who failed together do not come back together.
             grown = self.settings.backoff_s * 2**attempt * random.uniform(0.5, 1)

@@ -37,7 +37,7 @@ Tick = Callable[[int, int, float, int], None]
 _DICE = threading.Lock()
 
 
-class TrainingFailed(Exception):
+class TrainingFailed(RuntimeError):
     """The numbers went wrong; the message names the step and the rows."""
 
 
@@ -230,6 +230,7 @@ class _Run:
             "masters": [master.detach() for master in self.masters],
             "optimizer": self.optimizer.state_dict(),
             "dice": torch.get_rng_state(),
+            "gpu_dice": torch.cuda.get_rng_state_all(),
         }
         staging = self.folder / "staging"
         with staging.open("wb") as file:
@@ -244,7 +245,7 @@ class _Run:
         """Goes on from the newest checkpoint that is whole and of this very training; from the start if there is none."""
         for path in sorted(self.folder.glob("*.pt"), reverse=True):
             try:
-                state = torch.load(path, weights_only=True)
+                state = torch.load(path, map_location="cpu", weights_only=True)
             except Exception:
                 # Torch has no one error for a damaged file.
                 path.unlink()
@@ -257,6 +258,8 @@ class _Run:
                     master.copy_(saved)
             self.optimizer.load_state_dict(state["optimizer"])
             torch.set_rng_state(state["dice"])
+            for device, dice in enumerate(state.get("gpu_dice", ())[: torch.cuda.device_count()]):
+                torch.cuda.set_rng_state(dice, device)
             self.step = state["step"]
             self._show_masters()
             return
@@ -290,3 +293,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(part) for part in value]
     return getattr(value, "value", value)
+
+
+if __name__ == "__main__":
+    # The driver imports this file.
+    from trainer.__main__ import main
+
+    raise SystemExit(main(until="training"))

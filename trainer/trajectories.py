@@ -3,6 +3,7 @@
     python -m trainer.trajectories --toolset filesystem --episodes build/train/filesystem/episodes.jsonl --out trajectories.jsonl
 
 A row is a conversation as an OpenAI client has it, {messages, tools}, and beside it where it comes from and which calls failed.
+Episodes that went otherwise than planned stand in <out>.drops.jsonl.
 """
 
 from __future__ import annotations
@@ -27,19 +28,32 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.shared.clients.sandbox import SandboxClient
-from services.shared.contracts.errors import AgentFluxError, InvalidRequest
+from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, InvalidRequest
 from services.shared.contracts.execution import ToolCallSpec, ToolRunner
-from services.shared.contracts.tools import JsonObject, Tool
+from services.shared.contracts.tools import JsonObject, Tool, sha256_of
+from trainer.command import status_of
 from trainer.episodes import Ask, Call, Episode, read_rows, write_rows
 from trainer.grammars.mechanics import MEDIA
 
 TRAJECTORIES = "trajectories.jsonl"
 START_S = 120.0
 CALL_S = 30.0
+# A call that never ends drops its episode; so many in a row say that the server has died.
+MOST_DEADLINES = 5
 
 # The smallest picture that any viewer opens; what a medium shows does not matter to who chooses the tool.
 _PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 _CLOCK = re.compile(r"[A-Z][a-z]{2} [A-Z][a-z]{2} \d{2} \d{4} \d{2}:\d{2}:\d{2}")
+
+
+class Drop(BaseModel):
+    """A row that was left out: which rule, and the SHA-256 of the row."""
+
+    id: str
+    kind: str
+    rule: str
+    reason: str
+    row_sha256: str
 
 
 class Trajectory(BaseModel):
@@ -60,10 +74,13 @@ class Trajectory(BaseModel):
     tools: list[JsonObject]
 
 
-async def execute(episode: Episode, toolset: str, tools: Sequence[Tool], runner: ToolRunner) -> Trajectory | None:
-    """The episode as it really goes; None when the tools answer otherwise than its plan expects (a failure, or none).
+async def execute(episode: Episode, toolset: str, tools: Sequence[Tool], runner: ToolRunner) -> Trajectory | str:
+    """The episode as it really goes; a sentence when the tools answer otherwise than its plan expects (a failure, or none).
 
     Its files are there (`lay_out`), and nothing else. The servers keep no state beside the files.
+
+    Raises:
+        AgentFluxError: the sandbox cannot be used; DeadlineExceeded: a call did not end in CALL_S seconds.
     """
     messages: list[JsonObject] = [{"role": "system", "content": episode.system}] if episode.system else []
     failed: list[str] = []
@@ -74,7 +91,7 @@ async def execute(episode: Episode, toolset: str, tools: Sequence[Tool], runner:
         arguments, call_id = json.dumps(step.arguments, ensure_ascii=False), f"call_{number}"
         text, is_error = await run_call(runner, toolset, step.tool, arguments)
         if is_error != step.fails:
-            return None
+            return f"call {number}, {step.tool}, {'failed' if is_error else 'did not fail'}: {text:.200}"
         failed += [call_id] if is_error else []
         function = {"name": step.tool, "arguments": arguments}
         messages += [
@@ -190,29 +207,43 @@ async def write_trajectories(
 ) -> dict[str, int]:
     """Executes the episodes of each file into another: `jobs` maps the one to the other. Counts what was dropped, by kind.
 
+    The drops themselves stand beside each target, see `drops_of`.
+
     Raises:
         AgentFluxError, RuntimeError: the sandbox or the toolset cannot be used.
     """
     episodes = {source: list(read_rows(source, Episode)) for source in jobs}
-    total, done, dropped = sum(map(len, episodes.values())), 0, dict[str, int]()
+    total, done, late, dropped = sum(map(len, episodes.values())), 0, 0, dict[str, int]()
     async with sandbox(toolsets_dir) as (client, workspace):
         tools = await client.list_tools(toolset)
         for source, target in jobs.items():
-            rows = []
+            rows, drops = [], []
             for episode in episodes[source]:
                 await asyncio.to_thread(lay_out, episode, workspace)
                 try:
-                    row = await execute(episode, toolset, tools, client)
+                    row, late = await execute(episode, toolset, tools, client), 0
                 except AgentFluxError as error:
-                    raise type(error)(f"episode {episode.id} ({episode.kind}): {error.message}") from error
-                if row is None:
+                    late = late + 1 if isinstance(error, DeadlineExceeded) else MOST_DEADLINES
+                    if late >= MOST_DEADLINES:
+                        raise type(error)(f"episode {episode.id} ({episode.kind}): {error.message}") from error
+                    row = error.message
+                if isinstance(row, str):
                     dropped[episode.kind] = dropped.get(episode.kind, 0) + 1
+                    digest = sha256_of(episode.model_dump(mode="json"))
+                    drops.append(Drop(id=episode.id, kind=episode.kind, rule="execution", reason=row, row_sha256=digest))
                 else:
                     rows.append(row)
                 done += 1
                 tick(done, total)
+            # The rows come last: where they are, all of it is.
+            write_rows(drops_of(target), drops)
             write_rows(target, rows)
     return dropped
+
+
+def drops_of(trajectories: Path) -> Path:
+    """The file of the episodes that did not become a row of `trajectories`."""
+    return trajectories.with_suffix(".drops.jsonl")
 
 
 def main() -> None:
@@ -227,4 +258,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(status_of(main))

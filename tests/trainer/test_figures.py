@@ -81,3 +81,7 @@ def test_the_published_adapters_are_compared_on_the_same_rows() -> None:
 def test_outcomes_written_are_outcomes_read(tmp_path: Path) -> None:
     write_rows(tmp_path / "outcomes.jsonl", AFTER)
     assert read_outcomes(tmp_path / "outcomes.jsonl") == AFTER
+    # Ends of lines that are none in JSON.
+    odd = [AFTER[0].model_copy(update={"asked": "one\u2028two\x85three"})]
+    write_rows(tmp_path / "odd.jsonl", odd)
+    assert read_outcomes(tmp_path / "odd.jsonl") == odd

@@ -15,6 +15,17 @@ def broken(arguments: object) -> Trajectory:
     return conversation(turn(made), result("x"))
 
 
+def renamed(name: str, asked: str) -> Trajectory:
+    row = read(asked=asked)
+    return Trajectory.model_validate_json(row.model_dump_json().replace('"read_file"', f'"{name}"'))
+
+
+def open_schema(**parameters: object) -> Trajectory:
+    row = conversation(turn(call("read_file", path="a.txt", n="a")), result("x"))
+    shown = [{"type": "function", "function": {"name": "read_file", "parameters": {"type": "object", **parameters}}}]
+    return row.model_copy(update={"tools": shown})
+
+
 TWICE = turn(call("read_file", path="a.txt"), call("read_file", path="a.txt"))
 
 DEFECTS = {
@@ -39,6 +50,15 @@ DEFECTS = {
     "every call failed": (read(failed=["call_1"]), "failed"),
     "a path comes from nowhere": (read("secret.txt"), "groundedness"),
     "the user names the tool": (read(asked="use read_file on a.txt"), "leakage"),
+    "the user names a tool of two words": (renamed("listFiles", "do listfiles with a.txt"), "leakage"),
+    "the user names a tool with a hyphen": (renamed("get-sum", "run get-sum of a.txt"), "leakage"),
+    "the arguments are nested beyond reading": (broken('{"path": ' + '{"a": ' * 3000 + "1" + "}" * 3001), "arguments"),
+    "a call is of a kind of its own": (
+        conversation(
+            {**turn(), "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "x", "input": ""}}]}, result("x", "c")
+        ),
+        "arguments",
+    ),
     "nobody asks": (
         Trajectory(id="t", source="s", kind="k", messages=[{"role": "assistant", "content": "x"}], tools=[]),
         "shape",
@@ -61,6 +81,9 @@ def test_a_defect_does_not_get_through(defect: str) -> None:
         read(),
         read("/workspace/a.txt"),
         read(asked="use read_file on a.txt", names_tool=True),
+        renamed("search", "search for a.txt"),
+        open_schema(properties={"path": {}}, additionalProperties={"type": "string"}),
+        open_schema(patternProperties={"^": {"type": "string"}}),
         conversation(turn(call("roots")), result("/x")),
         conversation(
             turn(call("roots")), result("/x/b.txt"), turn(call("read_file", "call_2", path="/x/b.txt")), result("y", "call_2")

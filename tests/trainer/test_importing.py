@@ -8,10 +8,9 @@ from typing import Any
 
 from tests.trainer.rows_of import TOOLS
 from tests.trainer.rows_of import read as good_row
-from trainer.dataset import Drop
 from trainer.gates import first_flaw
 from trainer.importing import finished, imported
-from trainer.trajectories import Trajectory
+from trainer.trajectories import Drop, Trajectory
 
 
 def theirs(arguments: Any, *, call_id: str | None = "c1", result: str = "hello", tool: str = "read_file") -> dict[str, Any]:
@@ -81,14 +80,23 @@ def test_finished_conversations_of_several_files_and_shapes(tmp_path: Path) -> N
         update={"source": "people", "accepted": {"call_1": {"path": ["b.txt", "B.txt"]}}}
     )
     (tmp_path / "one.jsonl").write_text(json.dumps(theirs({"path": "a.txt"})) + "\n\n" + whole.model_dump_json())
-    (tmp_path / "two.jsonl").write_bytes(b'{"messages": []\n\xff\xfe{}\n5\n{"messages": [{"role": "user"}]}\n{"source": "x"}\n')
+    half = json.dumps(theirs({"path": "a.txt"})).replace("a.txt", "\\ud83d", 1)
+    lines = [b'{"messages": []', b"\xff\xfe{}", b"5", b'{"messages": [{"role": "user"}]}', b'{"source": "x"}', half.encode()]
+    (tmp_path / "two.jsonl").write_bytes(b"\n".join(lines))
     rows = list(finished([tmp_path / "one.jsonl", tmp_path / "two.jsonl"], TOOLS[:1]))
     read_rows = [row for row in rows if isinstance(row, Trajectory)]
     assert [first_flaw(row) for row in read_rows] == [None, None]
     assert read_rows[1] == whole.model_copy(update={"tools": [TOOLS[0].openai()]})
     drops = [row for row in rows if isinstance(row, Drop)]
-    assert [drop.id for drop in drops] == [f"{tmp_path / 'two.jsonl'}:{line}" for line in (1, 2, 3, 4, 5)]
+    assert [drop.id for drop in drops] == [f"{tmp_path / 'two.jsonl'}:{line}" for line in range(1, 7)]
     assert {drop.rule for drop in drops} == {"unreadable"}
+
+
+def test_a_column_of_somebody_s_own_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({**theirs({"path": "a.txt"}), "source": "our tickets"}))
+    [row] = finished([tmp_path / "rows.jsonl"], TOOLS[:1])
+    assert isinstance(row, Trajectory)
+    assert first_flaw(row) is None
 
 
 def test_the_tools_are_those_of_the_toolset(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,14 +19,15 @@ from tests.trainer.conftest import talks
 from tests.trainer.rows_of import TOOLS
 from tests.trainer.tiny_world import PROFILE, make_world
 from tests.trainer.tiny_world import talks as many_talks
+from trainer import pipeline
 from trainer.__main__ import continued, make_plan
-from trainer.episodes import write_rows
+from trainer.episodes import read_rows, write_rows
 from trainer.figures import read_outcomes
 from trainer.metrics import TrainMetrics
-from trainer.pipeline import Plan, jobs, run
+from trainer.pipeline import Plan, jobs, prepare, run
 from trainer.profiles import PROFILES
 from trainer.progress import Tick
-from trainer.trajectories import Trajectory
+from trainer.trajectories import Drop, Trajectory, drops_of
 
 
 @pytest.fixture
@@ -126,10 +128,16 @@ def test_from_finished_conversations_to_published_adapters_without_a_server(tmp_
         replace(PROFILE, epochs=1, max_tokens=2000),
         seed=0,
         conversations=[tmp_path / "mine.jsonl"],
+        command="python -m trainer --toolset mine",
     )
+    assert run(plan, tmp_path / "store", silent, TrainMetrics("mine"), force=False, until="training") == (
+        f"selector: {plan.work / 'select'}\njoint: {plan.work / 'joint'}\n"
+    )
+    assert "end to end" in run(plan, tmp_path / "store", silent, TrainMetrics("mine"), force=False, until="evaluate")
+    assert not (tmp_path / "store").exists()
     told = run(plan, tmp_path / "store", silent, TrainMetrics("mine"), force=True)
     assert "release 1 of mine: " in told
-    assert "--seed 0 --epochs 1 --conversations mine.jsonl" in (tmp_path / "store" / "mine.manifest.json").read_text()
+    assert '"python -m trainer --toolset mine"' in (tmp_path / "store" / "mine.manifest.json").read_text()
     dataset = json.loads((plan.work / "dataset.json").read_text())
     assert dataset["dropped"] == {"pairing": 1, "unreadable": 1}
     held_out = {json.loads(line)["id"] for line in (plan.work / "test.jsonl").read_text().splitlines()}
@@ -138,6 +146,54 @@ def test_from_finished_conversations_to_published_adapters_without_a_server(tmp_
         assert {row.row.split("/")[0] for row in read_outcomes(plan.work / f"outcomes_{who}.jsonl")} == held_out
     numbers = json.loads((plan.work / "report.json").read_text())
     assert {"share", "base", "low", "high", "p"} <= numbers["selection_first_turn"].keys()
+
+
+def test_a_step_that_was_cut_off_between_its_files_makes_the_missing_one(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[list[str]] = []
+
+    async def write(toolset: str, toolsets_dir: Path, files: dict[Path, Path], tick: Tick) -> None:
+        made.append([target.name for target in files.values()])
+        first = next(iter(files.values()))
+        write_rows(first, talks())
+        if len(made) == 1:
+            raise RuntimeError("killed after the first file")
+        write_rows(drops_of(first), [Drop(id="e", kind="k", rule="execution", reason="ENOENT", row_sha256="0")])
+
+    monkeypatch.setattr(pipeline, "write_trajectories", write)
+    work = tmp_path / "work"
+    cut = replace(plan, work=work, profile=replace(plan.profile, episodes=3, heldout=2))
+    with pytest.raises(RuntimeError, match="killed"):
+        prepare(cut, silent)
+    prepare(cut, silent)
+    assert made == [["heldout_trajectories.jsonl", "trajectories.jsonl"], ["trajectories.jsonl"]]
+
+
+def test_what_did_not_happen_as_planned_is_counted_with_the_drops(plan: Plan, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    for name in ("heldout.jsonl", "heldout_trajectories.jsonl"):
+        write_rows(work / name, [])
+    write_rows(work / "trajectories.jsonl", asked_in_full()[:20])
+    drop = Drop(id="e", kind="k", rule="execution", reason="ENOENT", row_sha256="0")
+    write_rows(drops_of(work / "trajectories.jsonl"), [drop])
+    prepare(replace(plan, work=work), silent)
+    assert json.loads((work / "dataset.json").read_text())["dropped"] == {"execution": 1}
+    assert next(iter(read_rows(work / "drops.jsonl", Drop))) == drop
+
+
+def test_nothing_is_trained_that_nothing_can_be_measured_on(plan: Plan, tmp_path: Path) -> None:
+    write_rows(tmp_path / "few.jsonl", talks()[:2])
+    few = replace(plan, work=tmp_path / "work", conversations=[tmp_path / "few.jsonl"])
+    with pytest.raises(LookupError, match=r"no conversation is held out in .*/test\.jsonl"):
+        run(few, tmp_path / "store", silent, TrainMetrics("mine"), force=False)
+
+
+def test_two_trainings_do_not_share_a_folder(plan: Plan, tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RuntimeError, match=f"another training is at work in {tmp_path}"):
+            run(plan, tmp_path / "store", silent, TrainMetrics("mine"), force=False)
 
 
 def test_training_goes_on_from_what_serves_at_half_the_rate(tmp_path: Path) -> None:
@@ -164,7 +220,7 @@ def test_training_goes_on_from_what_serves_at_half_the_rate(tmp_path: Path) -> N
     assert "release 2 of mine: " in told
     manifest = AdapterStore(store).manifest("mine")
     assert manifest
-    assert "--continue" in manifest.current.note
+    assert manifest.current.note.endswith(" --continue")
     second, first = (release.adapters.names for release in manifest.releases)
     assert [AdapterStore(store).verify(name).continues for name in (*first, *second)] == [None, None, *first]
     assert not set(first) & set(second)
@@ -180,10 +236,13 @@ def arguments(plan: Plan, tmp_path: Path) -> argparse.Namespace:
     write_rows(tmp_path / "mine.jsonl", talks())
     given = {"conversations": [tmp_path / "mine.jsonl"], "toolsets_dir": tmp_path / "toolsets", "toolset": "mine", "epochs": 3}
     others = {"profile": "small", "episodes": 0, "seed": 0, "evaluated": 9, "alora": False, "joint": False, "teacher": False}
+    make_world(tmp_path)
     return argparse.Namespace(**given, **others, model=tmp_path, work=tmp_path / "work")
 
 
-def test_the_folder_of_a_training_is_that_of_its_conversations_and_tools(arguments: argparse.Namespace) -> None:
+def test_the_folder_of_a_training_is_that_of_all_it_is_made_from(
+    arguments: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = make_plan(arguments)
     assert (plan.conversations, [tool.name for tool in plan.tools], plan.profile.epochs) == (
         arguments.conversations,
@@ -191,10 +250,25 @@ def test_the_folder_of_a_training_is_that_of_its_conversations_and_tools(argumen
         3,
     )
     assert make_plan(arguments).work == plan.work
-    for file in (arguments.conversations[0], arguments.toolsets_dir / "mine" / "tools.json"):
-        before = make_plan(arguments).work
-        file.write_text(file.read_text() + "\n")
-        assert make_plan(arguments).work != before
+    assert (
+        plan.command
+        == "python -m trainer --toolset mine --profile small --seed 0 --epochs 3 --evaluated 9 --conversations mine.jsonl"
+    )
+    folders = [plan.work]
+    changes = {
+        arguments.conversations[0]: ("", "\n"),
+        arguments.toolsets_dir / "mine" / "tools.json": ("Reads.", "Reads a file."),
+        arguments.model / "chat_template.jinja": ("assistant", "helper"),
+        arguments.model / "config.json": ("{", '{"rope_theta_of_another_model": 1, '),
+    }
+    for file, (old, new) in changes.items():
+        file.write_text(file.read_text().replace(old, new) if old else file.read_text() + new)
+        folders.append(make_plan(arguments).work)
+    arguments.teacher, arguments.conversations = True, []
+    for model in ("a", "b"):
+        monkeypatch.setenv("AGENTFLUX_TRAINER_TEACHER_MODEL", model)
+        folders.append(make_plan(arguments).work)
+    assert len(set(folders)) == len(folders)
 
 
 def test_conversations_need_the_tools_that_they_are_learned_with(arguments: argparse.Namespace) -> None:

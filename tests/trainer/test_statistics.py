@@ -18,6 +18,11 @@ def test_only_rows_that_differ_count() -> None:
     assert mcnemar([True, False], [True, False]) == 1.0
 
 
+def test_thousands_of_rows_that_differ_count_too() -> None:
+    assert mcnemar([False] * 5000, [True] * 5000) == 0.0
+    assert mcnemar([True, False] * 2000, [False, True] * 2000) == 1.0
+
+
 def test_gains_and_losses_of_equal_number_prove_nothing() -> None:
     assert mcnemar([True, False], [False, True]) == 1.0
 

@@ -96,6 +96,13 @@ async def test_a_run_after_a_crash_asks_only_what_is_missing(root: Path, tmp_pat
         assert (await taught(unneeded, root, out))["requests"] == 0
 
 
+async def test_nothing_is_done_where_the_teacher_gave_nothing(root: Path, tmp_path: Path) -> None:
+    async with HostileTeacher(faults={"400": 1.0}).serving() as server:
+        with pytest.raises(TeacherDown, match="gave no query that can be used, last status 400"):
+            await taught(server, root, tmp_path / "out", stop_after=1000)
+    assert not (tmp_path / "out" / TRAJECTORIES).exists()
+
+
 async def test_queries_are_of_every_level_and_stand_once(root: Path, tmp_path: Path) -> None:
     async with HostileTeacher().serving() as server:
         await taught(server, root, tmp_path / "out")

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.trainer.hostile_teacher import FAULTS, HostileTeacher
@@ -109,7 +110,50 @@ async def test_the_key_of_the_file_is_sent_and_the_cost_is_counted(tmp_path: Pat
     ):
         await teacher.ask(bodies(1)[0], content)
         assert server.headers["authorization"] == "bearer sesame"
-        assert teacher.usage.report(teacher.settings)["cost"] == 7 + 2 * 3
+        assert teacher.report()["all_runs"] == {"requests": 1, "prompt_tokens": 7, "completion_tokens": 3, "cost": 7 + 2 * 3}
+    async with HostileTeacher().serving() as server, teaching(server, tmp_path / "c", [], **prices) as again:
+        await again.ask(bodies(1)[0], content)
+        await again.ask(bodies(2)[1], content)
+        assert (again.usage.cached, again.usage.requests) == (1, 1)
+        assert again.report()["all_runs"]["cost"] == 2 * (7 + 2 * 3)
+
+
+async def test_a_teacher_that_refuses_everything_is_of_no_use(tmp_path: Path) -> None:
+    async with (
+        HostileTeacher(faults={"400": 1.0}).serving() as server,
+        teaching(server, tmp_path / "c", [], stop_after=3) as teacher,
+    ):
+        assert [await teacher.ask(body, content) for body in bodies(2)] == [None, None]
+        with pytest.raises(TeacherDown, match=r"failed 3 times in a row, last with status 400: .*choices"):
+            await teacher.ask(bodies(3)[2], content)
+
+
+def at_once(reply: httpx.Response, teacher: Teacher) -> None:
+    teacher._client = httpx.AsyncClient(base_url="http://x/v1", transport=httpx.MockTransport(lambda _: reply))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"not gzip")),
+        httpx.Response(200, content=b'{"choices": [{"message": {"content": "half an emoji \\ud83d"}}]}'),
+        httpx.Response(200, content=b"[" * 100_000),
+    ],
+)
+async def test_a_reply_that_cannot_be_read_costs_one_request(tmp_path: Path, reply: httpx.Response) -> None:
+    async with HostileTeacher().serving() as server, teaching(server, tmp_path / "c", [], attempts=1) as teacher:
+        at_once(reply, teacher)
+        assert await teacher.ask(bodies(1)[0], content) is None
+        assert teacher.usage.skipped == 1
+
+
+async def test_an_address_that_leads_elsewhere_is_a_setting_to_mend(tmp_path: Path) -> None:
+    async with HostileTeacher().serving() as server, teaching(server, tmp_path / "c", []) as teacher:
+        at_once(httpx.Response(301, headers={"location": "https://other/v1"}), teacher)
+        with pytest.raises(TeacherDown, match=r"answers 301: https://other/v1; see the settings"):
+            await teacher.ask(bodies(1)[0], content)
+    with pytest.raises(TeacherDown, match="Invalid port"):
+        Teacher(TeacherSettings(base_url="http://host:x/v1"), tmp_path / "c")
 
 
 def test_starts_are_evenly_spread() -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from services.shared.contracts.errors import InvalidRequest
+from services.shared.contracts.errors import DeadlineExceeded, InvalidRequest
 from services.shared.contracts.execution import ContentPart, ToolCallSpec, ToolResult, ToolsetInfo
 from services.shared.contracts.tools import Tool
 from tests.trainer.rows_of import TOOLS
+from trainer import trajectories
 from trainer.episodes import Ask, Call, Episode, Say, read_rows, write_rows
 from trainer.gates import first_flaw
 from trainer.grammars.mechanics import MEDIA
 from trainer.queries import grammar
-from trainer.trajectories import Trajectory, execute, lay_out, write_trajectories
+from trainer.trajectories import Drop, Trajectory, drops_of, execute, lay_out, write_trajectories
 
 TOOLSETS = Path(__file__).parents[2] / "deploy" / "toolsets"
 INSTALLED = (TOOLSETS / "filesystem" / "node_modules").is_dir() and shutil.which("node") is not None
@@ -48,7 +51,7 @@ def episode(*paths: str, fails: bool = False, **more: object) -> Episode:
 @pytest.mark.anyio
 async def test_results_follow_their_calls_and_failures_are_marked() -> None:
     row = await execute(episode("b.txt", "a.txt", fails=True, system="Be brief."), "files", TOOLS, Shelf())
-    assert row is not None
+    assert isinstance(row, Trajectory)
     assert [message["role"] for message in row.messages] == [
         "system",
         "user",
@@ -66,14 +69,67 @@ async def test_results_follow_their_calls_and_failures_are_marked() -> None:
 
 @pytest.mark.anyio
 async def test_a_plan_that_goes_otherwise_is_no_trajectory() -> None:
-    assert await execute(episode("b.txt"), "files", TOOLS, Shelf()) is None
+    said = await execute(episode("b.txt"), "files", TOOLS, Shelf())
+    assert said == "call 1, read_file, failed: ENOENT"
+
+
+class Slow(Shelf):
+    """A shelf on which some files are never reached."""
+
+    def __init__(self, never: Sequence[str]) -> None:
+        self.never = never
+
+    async def list_tools(self, toolset: str) -> list[Tool]:
+        return TOOLS
+
+    async def call_tool(self, call: ToolCallSpec, *, timeout_s: float) -> ToolResult:
+        if json.loads(call.arguments)["path"] in self.never:
+            raise DeadlineExceeded("no answer in 30 s")
+        return await super().call_tool(call, timeout_s=timeout_s)
+
+
+@pytest.fixture
+def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Slow:
+    slow = Slow(())
+
+    @asynccontextmanager
+    async def opened(toolsets_dir: Path) -> AsyncIterator[tuple[Slow, Path]]:
+        (tmp_path / "workspace").mkdir(exist_ok=True)
+        yield slow, tmp_path / "workspace"
+
+    monkeypatch.setattr(trajectories, "sandbox", opened)
+    return slow
+
+
+@pytest.mark.anyio
+async def test_what_never_ends_or_goes_otherwise_is_left_out_and_told(shelf: Slow, tmp_path: Path) -> None:
+    shelf.never = ["slow.txt"]
+    write_rows(tmp_path / "episodes.jsonl", [episode("slow.txt"), episode("a.txt"), episode("b.txt")])
+    rows = tmp_path / "rows.jsonl"
+    assert await write_trajectories("files", tmp_path, {tmp_path / "episodes.jsonl": rows}) == {"k": 2}
+    assert [row.messages[1]["tool_calls"][0]["function"]["arguments"] for row in read_rows(rows, Trajectory)] == [
+        '{"path": "a.txt"}'
+    ]
+    drops = list(read_rows(drops_of(rows), Drop))
+    assert [drop.reason for drop in drops] == ["no answer in 30 s", "call 1, read_file, failed: ENOENT"]
+    assert {drop.rule for drop in drops} == {"execution"}
+
+
+@pytest.mark.anyio
+async def test_a_server_that_answers_nothing_more_ends_the_step(shelf: Slow, tmp_path: Path) -> None:
+    names = [f"{number}.txt" for number in range(20)]
+    shelf.never = names
+    write_rows(tmp_path / "episodes.jsonl", [episode(name) for name in names])
+    with pytest.raises(DeadlineExceeded, match=r"episode [0-9a-f]{16} \(k\): no answer in 30 s"):
+        await write_trajectories("files", tmp_path, {tmp_path / "episodes.jsonl": tmp_path / "rows.jsonl"})
+    assert not (tmp_path / "rows.jsonl").exists()
 
 
 @pytest.mark.anyio
 async def test_arguments_that_the_sandbox_refuses_are_a_failure() -> None:
     wrong = Episode(source="s", kind="k", steps=[Ask(text="?"), Call(tool="read_file", arguments={}, fails=True), Say(text="!")])
     row = await execute(wrong, "files", TOOLS, Shelf())
-    assert row is not None
+    assert isinstance(row, Trajectory)
     assert (row.failed, row.messages[2]["content"]) == (["call_1"], "path is missing")
 
 
@@ -81,7 +137,7 @@ async def test_arguments_that_the_sandbox_refuses_are_a_failure() -> None:
 async def test_clocks_are_those_of_the_episode() -> None:
     first, again = [await execute(episode("a.txt"), "files", TOOLS, Shelf()) for _ in range(2)]
     assert first == again
-    assert first is not None
+    assert isinstance(first, Trajectory)
     assert "Nov 21 2026 07:18:37" not in str(first.messages)
 
 

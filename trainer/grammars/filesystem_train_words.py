@@ -366,7 +366,10 @@ WORDS = Vocabulary(
     folders=FOLDERS,
     stems=sorted(set(STEMS)),
     kinds=_BY_EXTENSION,
-    media=words("png,jpg,mp3,gif,wav,webp,jpeg,bmp,ogg,flac,svg,png,jpg,mp3,PNG,JPG,heic,HEIC,avif,ico,m4a,aac,opus,aiff,JPEG,tif,tiff,TIFF,jfif,jp2,tga,pcx,mid,aif,amr,wma"),
+    media=words(
+        "png,jpg,mp3,gif,wav,webp,jpeg,bmp,ogg,flac,svg,png,jpg,mp3,PNG,JPG,heic,HEIC,avif,ico,m4a,aac,opus,aiff,JPEG,"
+        "tif,tiff,TIFF,jfif,jp2,tga,pcx,mid,aif,amr,wma"
+    ),
     odd_stems=sorted(set(_ODD) | set(_made(150, _signed, "signed"))),
     bare=8,
 )

@@ -78,15 +78,18 @@ class Draft:
         Raises:
             Unspeakable: the schema is beyond this.
         """
-        return self._object(self.tool.parameters, "", 0)
+        schema = self._plain(self.tool.parameters or {"type": "object"})
+        if schema["type"] != "object":
+            raise Unspeakable(f"{self.tool.name}: its parameters are no object")
+        return self._object(schema, "", 0)
 
     def _object(self, schema: JsonObject, label: str, depth: int) -> JsonObject:
         if depth > DEPTH:
             raise Unspeakable(f"{self.tool.name}: the schema of {label!r} is too deep")
-        wanted = set(schema.get("required", ()))
+        wanted = set(schema.get("required") or ())
         return {
             key: self._value(part, f"{label} {human(key)}".strip(), depth + 1)
-            for key, part in schema.get("properties", {}).items()
+            for key, part in (schema.get("properties") or {}).items()
             if key in wanted or self.dice.one_in(3)
         }
 
@@ -120,13 +123,21 @@ class Draft:
         self.said.append(Said(label if len(values) > 1 else singular(label), tuple(values)))
         return values
 
-    def _plain(self, schema: JsonObject) -> JsonObject:
-        """The schema without references and alternatives, with one type."""
+    def _plain(self, schema: object) -> JsonObject:
+        """The schema without references and alternatives, with one type; `true` lets anything through.
+
+        Raises:
+            Unspeakable: it is `false`, a list of schemas, or no schema at all.
+        """
+        schema = {} if schema is True else schema
+        if not isinstance(schema, dict):
+            raise Unspeakable(f"{self.tool.name}: {schema!r:.60} is no schema of values that people say")
         for _ in range(DEPTH):
             if "$ref" in schema:
                 schema = self._referred(schema["$ref"])
             for word in ("anyOf", "oneOf", "allOf"):
-                if options := [option for option in schema.get(word, ()) if option.get("type") != "null"]:
+                parts = [part for part in schema.get(word) or () if isinstance(part, dict)]
+                if options := [option for option in parts if option.get("type") != "null"]:
                     rest = {key: value for key, value in schema.items() if key != word}
                     chosen = options if word == "allOf" else [self.dice.choice(options)]
                     schema = {key: value for part in (rest, *chosen) for key, value in part.items()}
@@ -143,10 +154,12 @@ class Draft:
         return found
 
     def _scalar(self, schema: JsonObject, label: str) -> object:
-        if "const" in schema:
-            return schema["const"]
-        if options := [value for value in schema.get("enum", ()) if value is not None]:
-            return self.dice.choice([value for value in options if value != schema.get("default")] or options)
+        options = [schema["const"]] if "const" in schema else [value for value in schema.get("enum") or () if value is not None]
+        if options:
+            value = self.dice.choice([value for value in options if value != schema.get("default")] or options)
+            if isinstance(value, (dict, list)):
+                raise Unspeakable(f"{self.tool.name}: {label!r} is one of {options!r:.60}, which nobody says")
+            return value
         if schema["type"] == "boolean":
             return not schema.get("default", self.dice.one_in(4))
         if schema["type"] in ("integer", "number"):

@@ -64,6 +64,30 @@ def test_a_text_that_nobody_can_say_is_an_error_and_no_hang(pattern: str) -> Non
         draft(0, odd={"type": "string", "pattern": pattern}).arguments()
 
 
+ODD: list[JsonObject] = [
+    {"type": "object", "properties": {"a": True}, "required": ["a"]},
+    {"type": "object", "properties": {"a": {"type": "array", "items": True}}, "required": ["a"]},
+    {"type": "object", "properties": {"a": {"anyOf": [True, {"type": "integer"}]}}, "required": ["a"]},
+    {"type": "object", "properties": None, "required": None},
+    {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"b": {"type": "integer"}}, "required": ["b"]}}},
+    {"allOf": [{"properties": {"a": {"type": "integer"}}}], "type": "object", "required": ["a"]},
+    {"type": "object", "properties": {"a": {"type": "array", "items": [{"type": "string"}]}}, "required": ["a"]},
+    {"type": "object", "properties": {"a": False}, "required": ["a"]},
+    {"type": "object", "properties": {"a": {"type": "array", "items": {"enum": [["x"], ["y"]]}}}, "required": ["a"]},
+    {"type": "object", "properties": {"a": {"type": "array", "items": {"const": {"x": 1}}}}, "required": ["a"]},
+    {"type": "string"},
+]
+
+
+@pytest.mark.parametrize("parameters", ODD)
+def test_an_odd_schema_is_spoken_or_refused(parameters: JsonObject) -> None:
+    one = Draft(Dice(0), TRAIN.values, World({}), Tool(name="t", parameters=parameters))
+    try:
+        assert set(one.arguments()) == set(parameters.get("required") or (["b"] if "$ref" in parameters else []))
+    except Unspeakable:
+        assert ODD.index(parameters) > 5
+
+
 def test_labels_are_those_a_person_would_use() -> None:
     one = draft(0, nested=CONSTRUCTS["nested"], entityType=CONSTRUCTS["text"], tags={**CONSTRUCTS["items"], "maxItems": 3})
     one.arguments()
