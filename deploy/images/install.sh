@@ -15,7 +15,7 @@ python3 -m venv --without-pip /opt/venv
 export VIRTUAL_ENV=/opt/venv UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
 if [ "${2:-}" = torch ]; then
   # Unquoted: it is flags and their values.
-  /opt/tools/bin/uv pip install --no-deps ${TORCH_SOURCE:-"--torch-backend=${TORCH_BACKEND:-cpu}"} "torch==$TORCH_VERSION"
+  /opt/tools/bin/uv pip install --no-deps ${TORCH_SOURCE:-"--torch-backend=cpu"} "torch==$TORCH_VERSION"
 fi
 /opt/tools/bin/uv pip install --no-deps --require-hashes --requirement "$list.txt"
 mkdir -p /opt/venv/share/sbom
