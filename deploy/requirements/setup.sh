@@ -13,7 +13,12 @@ fail() { printf '\nsetup: %s\n  Next step: %s\n' "$1" "$2" >&2; exit 1; }
 python="${PYTHON:-python3}"
 command -v "$python" >/dev/null || fail "Python is not installed (no $python on PATH)" "install Python 3.11 or newer"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$("$python" --version) is too old" "install Python 3.11 or newer, or set PYTHON to one"
-command -v npm >/dev/null || fail "Node.js is not installed (no npm on PATH)" "install Node.js 20 or newer"
+newer_node="install Node.js 20 or newer, such as 22 from nodejs.org/en/download (Debian 12's own is 18), and put it first on PATH"
+for program in node npm; do
+  command -v "$program" >/dev/null || fail "Node.js is not installed (no $program on PATH)" "$newer_node"
+done
+node_version="$(node --version || true)"
+[[ "$node_version" =~ ^v([0-9]+)\. && "${BASH_REMATCH[1]}" -ge 20 ]] || fail "Node.js ${node_version:-of unknown version} is too old" "$newer_node"
 
 if [ ! -x .venv/bin/python ]; then
   echo "setup: making .venv"
