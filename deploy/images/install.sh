@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes /opt/venv from one hash-pinned list, with its bill of materials (CycloneDX). Runs while an image is built:
+# Makes /opt/venv from one hash-pinned list, and torch, pinned by version, with its bill of materials (CycloneDX). Runs while an
+# image is built:
 #   install.sh LIST [torch]
 # Two build secrets, both optional, neither of which reaches the image: `ca` is a bundle of certificates to trust while building,
 # `index` holds lines such as UV_INDEX_URL=… or NPM_CONFIG_REGISTRY=… for a mirror, and TORCH_SOURCE for wheels of torch.
