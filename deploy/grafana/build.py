@@ -1,12 +1,13 @@
 """`python -m deploy.grafana.build` writes the four dashboards as Grafana's JSON.
 
-Nothing in them names a job or an instance, so that they are right under compose and in Kubernetes, where jobs are called
-otherwise; only `job` as a label to group by is expected of the scraper.
+Of the scraper they expect two labels: `job`, the service's name, and `agentflux`, which says of which deployment something is.
+One deployment is shown at a time, whatever else the same Prometheus scrapes.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ FOLDER = Path(__file__).parent / "dashboards"
 
 # Grafana's grid is 24 wide; three panels in a row.
 WIDTH, HEIGHT = 8, 8
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+# Every metric that a board asks for, recorded ones included, with the brace of its labels where it has some.
+METRIC = re.compile(r"\b((?:agentflux|vllm|process)[_:][\w:]+|up\b)(\{\}?)?")
 
 BOARDS = {"overview": overview.BOARD, "accuracy": accuracy.BOARD, "engine": engine.BOARD, "tools": tools.BOARD}
 
@@ -48,7 +53,19 @@ def grafana(board: Board) -> dict[str, Any]:
         "editable": False,
         "refresh": "30s",
         "time": {"from": "now-6h", "to": "now"},
-        "templating": {"list": [{"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"}]},
+        "templating": {
+            "list": [
+                {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
+                {
+                    "name": "agentflux",
+                    "label": "Deployment",
+                    "type": "query",
+                    "datasource": SOURCE,
+                    "query": 'label_values(up{agentflux!=""}, agentflux)',
+                    "refresh": 2,
+                },
+            ]
+        },
         "links": [{"type": "dashboards", "tags": ["agentflux"], "title": "AgentFlux", "asDropdown": True, "keepTime": True}],
         "panels": panels,
     }
@@ -58,8 +75,16 @@ def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
     return {"x": x, "y": y, "w": width, "h": height}
 
 
+def of_one_deployment(query: str) -> str:
+    """The query, of the deployment that was chosen on the board."""
+
+    def scoped(found: re.Match[str]) -> str:
+        return found[1] + '{agentflux="$agentflux"' + ("," if found[2] == "{" else "}")
+
+    return METRIC.sub(scoped, query)
+
+
 def _panel(panel: Panel) -> dict[str, Any]:
-    source = {"type": "prometheus", "uid": "${datasource}"}
     defaults: dict[str, Any] = {"unit": panel.unit, "min": 0}
     if panel.top is not None:
         defaults["max"] = panel.top
@@ -70,8 +95,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
     targets = [
         {
             "refId": chr(ord("A") + index),
-            "datasource": source,
-            "expr": query,
+            "datasource": SOURCE,
+            "expr": of_one_deployment(query),
             "legendFormat": legend,
             "exemplar": panel.kind == "timeseries",
             **({"format": "table", "instant": True} if panel.kind == "table" else {}),
@@ -82,7 +107,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "type": panel.kind,
         "title": panel.title,
         "description": panel.description,
-        "datasource": source,
+        "datasource": SOURCE,
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "targets": targets,
     }

@@ -4,8 +4,6 @@ ARG PYTHON_TAG=3.11.16-slim-bookworm
 ARG PYTHON_DIGEST=@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM python:${PYTHON_TAG}${PYTHON_DIGEST} AS build
-# What torch is built for: cpu, or a CUDA version such as cu130.
-ARG TORCH_BACKEND=cpu
 WORKDIR /build
 COPY deploy/images/install.sh deploy/images/secrets.sh deploy/requirements/images/tools.txt deploy/requirements/images/trainer.txt ./
 RUN --mount=type=cache,target=/root/.cache --mount=type=secret,id=ca --mount=type=secret,id=index sh install.sh trainer torch

@@ -25,7 +25,7 @@ EVERYTHING: dict[str, Any] = {
     "selector": {"autoscaling": {"kind": "keda"}},
     "sandbox": {"existingSecret": "tools", "mcpTokensSecret": "mcp", "tls": {"serverSecret": "server", "clientSecret": "client"}},
     "engine": {"gpu": {"count": 2}, "config": {"extra_args": "--seed 1"}, "autoscaling": {"kind": "keda", "maxReplicas": 3}},
-    "trainer": {"run": "filesystem", "scheduled": "filesystem", "gpu": {"count": 1}},
+    "trainer": {"run": "filesystem", "scheduled": "filesystem"},
     "observability": {
         "otlpEndpoint": "http://collector:4318",
         "serviceMonitor": {"enabled": True},

@@ -172,6 +172,15 @@ def test_an_engine_gets_its_gpus_and_shared_memory() -> None:
     assert {name: engine.spec[name] for name in node} == node
 
 
+def test_the_trainer_whose_torch_is_for_processors_asks_for_no_gpu_unless_told() -> None:
+    for file in FILES:
+        for pod in pods(render({"trainer": {"run": "filesystem"}}, files=(file,))):
+            if pod.component == "trainer":
+                assert not any("/" in name for name in pod.container["resources"]["limits"])
+    given = {"trainer": {"run": "filesystem", "resources": {"limits": {"nvidia.com/gpu": 1}}}}
+    assert pod_of(render(given), "trainer").container["resources"]["limits"]["nvidia.com/gpu"] == 1
+
+
 def test_an_engine_without_gpu_asks_for_none() -> None:
     engine = pod_of(render(files=("values-kind.yaml",)), "engine")
     assert engine.container["image"].endswith("-cpu")

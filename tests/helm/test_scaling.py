@@ -98,6 +98,9 @@ def test_a_service_monitor_finds_the_metrics_of_every_service() -> None:
         ("trainer", 9036),
     }  # fmt: skip
     assert monitors["agentflux-vllm"]["spec"]["endpoints"][0]["path"] == "/metrics/vllm"
+    # By what rules and boards tell releases apart.
+    release = {"targetLabel": "agentflux", "replacement": "agents/agentflux"}
+    assert all(release in endpoint["relabelings"] for each in monitors.values() for endpoint in each["spec"]["endpoints"])
     labels = {name: each["metadata"]["labels"]["app.kubernetes.io/component"] for name, each in services.items()}
     assert labels == {f"agentflux-{component}": component for component in labels.values()}
 

@@ -1,4 +1,4 @@
-"""Every metric that a PromQL expression names, by a real parser."""
+"""Every metric that a PromQL expression names, and every selector that is one's, by a real parser."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ SUFFIXES = re.compile(r"_(bucket|sum|count|total)$")
 
 
 def metrics_of(query: str) -> set[str]:
-    """Names of the metrics in a query; Grafana's variables stand for a time.
+    """Names of the metrics in a query.
 
     Raises:
         ValueError: it is no PromQL.
     """
-    names: set[str] = set()
+    names = {selector.name for selector in selectors_of(query)}
+    assert all(names), f"a selector without a name in {query!r}"
+    return {name for name in names if name}
+
+
+def selectors_of(query: str) -> list[promql_parser.VectorSelector]:
+    """Every selector of a query; Grafana's interval stands for a time.
+
+    Raises:
+        ValueError: it is no PromQL.
+    """
+    found: list[promql_parser.VectorSelector] = []
 
     def walk(node: object) -> None:
         if isinstance(node, promql_parser.VectorSelector):
-            assert node.name, f"a selector without a name in {query!r}"
-            names.add(node.name)
+            found.append(node)
         for part in ("expr", "lhs", "rhs", "vector_selector", "param"):
             if (child := getattr(node, part, None)) is not None and not isinstance(child, str):
                 walk(child)
@@ -28,7 +38,7 @@ def metrics_of(query: str) -> set[str]:
             walk(child)
 
     walk(promql_parser.parse(query.replace("$__rate_interval", "1m")))
-    return names
+    return found
 
 
 def families_of(page: str) -> dict[str, str]:

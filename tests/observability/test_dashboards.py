@@ -12,7 +12,7 @@ import yaml
 
 from deploy.grafana.build import BOARDS, FOLDER, grafana, text
 from deploy.local.plan import REPOSITORY
-from tests.observability.promql import exists, families_of, metrics_of
+from tests.observability.promql import exists, families_of, metrics_of, selectors_of
 
 RULES = REPOSITORY / "deploy" / "prometheus" / "rules.yaml"
 VLLM = Path(__file__).parent / "vllm_metrics.txt"
@@ -51,6 +51,25 @@ async def test_what_a_panel_asks_for_exists(query: str, families: dict[str, str]
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
 async def test_what_a_rule_asks_for_exists(rule: dict[str, Any], families: dict[str, str]) -> None:
     assert {name for name in metrics_of(rule["expr"]) if not exists(name, families)} == set()
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_a_board_shows_one_deployment_at_a_time(name: str) -> None:
+    board = grafana(BOARDS[name])
+    [variable] = [each for each in board["templating"]["list"] if each["name"] == "agentflux"]
+    assert variable["query"] == 'label_values(up{agentflux!=""}, agentflux)'
+    queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    assert queries
+    for query in queries:
+        for selector in selectors_of(query):
+            assert 'agentflux="$agentflux"' in map(str, selector.matchers.matchers), f"{selector} in {query}"
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.get("alert") or rule["record"])
+def test_a_rule_leaves_the_targets_of_others_alone(rule: dict[str, Any]) -> None:
+    for selector in selectors_of(rule["expr"]):
+        ours = selector.name is not None and selector.name.startswith("agentflux")
+        assert ours or 'agentflux!=""' in map(str, selector.matchers.matchers), f"{selector} in {rule['expr']}"
 
 
 def test_a_metric_that_does_not_exist_is_noticed(pages: dict[str, str]) -> None:

@@ -29,7 +29,7 @@ REQUESTS = 'agentflux_request_duration_seconds_count{route="/v1/chat/completions
 class Case:
     """Series (promtool's notation, a value a minute) with which an alert fires after `minutes`, and with which it does not.
 
-    `labels` are those of the alert that fires, beside its severity.
+    `labels` are those of the alert that fires, beside its severity and its deployment.
     """
 
     fires: dict[str, str]
@@ -65,6 +65,13 @@ def calls(ok: float, tool_error: float) -> dict[str, str]:
     return {name % "ok": rising(ok), name % "tool_error": rising(tool_error)}
 
 
+# Two deployments that one Prometheus scrapes, and what it scrapes of people who have none.
+OURS, ANOTHER = "agents/one", "agents/two"
+STRANGERS = {
+    'up{job="kube-proxy"}': steady(0),
+    'scrape_samples_scraped{job="apiserver"}': steady(90_000),
+    'vllm:num_requests_waiting{job="chat"}': steady(9),
+}
 ENGINE = 'agentflux_engine_up{job="selector",engine="%s"}'
 ARGUMENTS = 'agentflux_arguments_total{outcome="%s"}'
 LOOP = "agentflux_event_loop_lag_seconds"
@@ -227,6 +234,12 @@ def test_promtool_accepts_the_files(promtool: str, what: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_every_service_is_scraped_as_one_of_this_deployment() -> None:
+    jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    assert len(jobs) == 8
+    assert all({"target_label": "agentflux", "replacement": "compose"} in job["relabel_configs"] for job in jobs)
+
+
 @pytest.mark.parametrize("fires", [True, False], ids=["fires", "is silent"])
 def test_alerts_fire_when_they_should_and_only_then(promtool: str, tmp_path: Path, fires: bool) -> None:
     tests = [_test(name, case, fires=fires) for name, case in CASES.items()]
@@ -247,7 +260,7 @@ def test_a_training_that_never_said_how_it_ended_is_told_of_after_a_day(
         for toolset in ("files", "git")
         for event, moment in (("started", 60), ("published", 0), ("refused", 0), ("failed", 0))
     } | {'agentflux_train_step{toolset="git",step="train"}': steady(1, minutes)}
-    case = Case(series, series, minutes=minutes, labels={"toolset": "files"})
+    case = Case(series, {} if fires else series, minutes=minutes, labels={"toolset": "files"})
     file = tmp_path / "tests.yaml"
     tests = [_test("TrainingFailed", case, fires=fires)]
     file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "10m", "tests": tests}))
@@ -256,9 +269,11 @@ def test_a_training_that_never_said_how_it_ended_is_told_of_after_a_day(
 
 
 def _test(name: str, case: Case, *, fires: bool) -> dict[str, Any]:
+    """Another deployment is silent beside ours, and strangers are as they are."""
     alert = ALERTS[f"Agentflux{name}"]
-    series = case.fires if fires else case.silent
-    expected = {"exp_labels": {**alert["labels"], **case.labels}, "exp_annotations": alert["annotations"]}
+    labels = {**alert["labels"], **case.labels, "agentflux": OURS}
+    series = _of(OURS, case.fires if fires else case.silent) | _of(ANOTHER, case.silent) | STRANGERS
+    expected = {"exp_labels": labels, "exp_annotations": alert["annotations"]}
     at = {"eval_time": f"{case.minutes}m", "alertname": f"Agentflux{name}", "exp_alerts": [expected] if fires else []}
     return {
         "name": f"{name} {'fires' if fires else 'is silent'}",
@@ -266,3 +281,9 @@ def _test(name: str, case: Case, *, fires: bool) -> dict[str, Any]:
         "input_series": [{"series": one, "values": values} for one, values in series.items()],
         "alert_rule_test": [at],
     }
+
+
+def _of(deployment: str, series: dict[str, str]) -> dict[str, str]:
+    """The series as they are scraped of a deployment."""
+    label = f'agentflux="{deployment}"'
+    return {(one.replace("{", f"{{{label},") if "{" in one else f"{one}{{{label}}}"): values for one, values in series.items()}
