@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.helm.helm import REPOSITORY, render
 from tests.helm.manifests import EVERYTHING, of_kind
@@ -114,3 +115,7 @@ def test_dashboards_and_alerts_are_those_of_the_repository() -> None:
     assert boards == {f"agentflux-dashboard-{source.stem}" for source in sources}
     rules = {f"agentflux-{source.stem}" for source in (REPOSITORY / "deploy" / "prometheus").glob("rules*.yaml")}
     assert set(of_kind(objects, "PrometheusRule")) == rules
+    # In the cluster's Prometheus, which has the targets of others, they look at ours alone.
+    text = (REPOSITORY / "deploy" / "prometheus" / "rules.yaml").read_text()
+    narrowed = yaml.safe_load(text.replace('agentflux=~".*"', 'agentflux!=""'))
+    assert of_kind(objects, "PrometheusRule")["agentflux-rules"]["spec"] == narrowed

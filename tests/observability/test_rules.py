@@ -240,11 +240,15 @@ def test_every_service_is_scraped_as_one_of_this_deployment() -> None:
     assert all({"target_label": "agentflux", "replacement": "compose"} in job["relabel_configs"] for job in jobs)
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["a Prometheus of its own", "a shared one"])
 @pytest.mark.parametrize("fires", [True, False], ids=["fires", "is silent"])
-def test_alerts_fire_when_they_should_and_only_then(promtool: str, tmp_path: Path, fires: bool) -> None:
-    tests = [_test(name, case, fires=fires) for name, case in CASES.items()]
-    file = tmp_path / "tests.yaml"
-    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "2m", "tests": tests}))
+def test_alerts_fire_when_they_should_and_only_then(promtool: str, tmp_path: Path, fires: bool, shared: bool) -> None:
+    tests = [_test(name, case, fires=fires, shared=shared) for name, case in CASES.items()]
+    file, rules = tmp_path / "tests.yaml", tmp_path / "rules.yaml"
+    text = RULES.read_text()
+    # The chart's rules.
+    rules.write_text(text.replace('agentflux=~".*"', 'agentflux!=""') if shared else text)
+    file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "2m", "tests": tests}))
     done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -268,11 +272,13 @@ def test_a_training_that_never_said_how_it_ended_is_told_of_after_a_day(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _test(name: str, case: Case, *, fires: bool) -> dict[str, Any]:
-    """Another deployment is silent beside ours, and strangers are as they are."""
+def _test(name: str, case: Case, *, fires: bool, shared: bool = False) -> dict[str, Any]:
+    """Where Prometheus is shared, another deployment is silent beside ours, beside strangers; else nothing has the label."""
     alert = ALERTS[f"Agentflux{name}"]
-    labels = {**alert["labels"], **case.labels, "agentflux": OURS}
-    series = _of(OURS, case.fires if fires else case.silent) | _of(ANOTHER, case.silent) | STRANGERS
+    labels, series = {**alert["labels"], **case.labels}, case.fires if fires else case.silent
+    if shared:
+        labels["agentflux"] = OURS
+        series = _of(OURS, series) | _of(ANOTHER, case.silent) | STRANGERS
     expected = {"exp_labels": labels, "exp_annotations": alert["annotations"]}
     at = {"eval_time": f"{case.minutes}m", "alertname": f"Agentflux{name}", "exp_alerts": [expected] if fires else []}
     return {
