@@ -60,21 +60,15 @@ class TrajectoryFiles:
             Unavailable: another process writes here.
             OSError: the directory cannot be written.
         """
+        self._sequence, self._previous, self._in_flight = 0, chain.GENESIS, {}
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            return self._take_over()
+        except BaseException:
+            # Whoever tries again must not find our own lock.
             self.close()
-            raise Unavailable(
-                f"another sandbox writes the trajectory log in {self._directory}: give each its own directory "
-                "(AGENTFLUX_SANDBOX_TRAJECTORY_DIR)"
-            ) from None
-        self._begin_file(torn=self._read_back())
-        left = dict(self._in_flight)
-        for started, call in left.items():
-            self.append(aborted_row(started, call))
-        return len(left)
+            raise
 
     def append(self, row: JsonObject) -> int:
         """Writes a record, whole or not at all; returns its number.
@@ -105,6 +99,21 @@ class TrajectoryFiles:
         if self._lock is not None:
             os.close(self._lock)
         self._file, self._lock, self._replaced = None, None, []
+
+    def _take_over(self) -> int:
+        assert self._lock is not None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                f"another sandbox writes the trajectory log in {self._directory}: give each its own directory "
+                "(AGENTFLUX_SANDBOX_TRAJECTORY_DIR)"
+            ) from None
+        self._begin_file(torn=self._read_back())
+        left = dict(self._in_flight)
+        for started, call in left.items():
+            self.append(aborted_row(started, call))
+        return len(left)
 
     def _write(self, row: JsonObject) -> int:
         assert self._file is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -259,6 +260,30 @@ def test_on_a_full_disk_calls_run_where_the_operator_says_so(make_log: MakeLog, 
         run(log)
     assert "lost" in counted
     assert verify(files_in(small_disk / "log")).problems == []
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_log_that_found_no_room_at_the_start_is_begun_once_there_is(
+    make_log: MakeLog, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.sandbox.trajectory.log.RETRY_S", 0.0)
+    with contextlib.suppress(OSError):
+        (small_disk / "ballast").write_bytes(b"x" * 128 * 1024)
+    counted: list[str] = []
+    log = make_log(small_disk / "log", required=False, count=counted.append)
+    keeping = asyncio.create_task(log.keep(0.01))
+    await asyncio.sleep(0.1)
+    run(log)
+    (small_disk / "ballast").unlink()
+    async with asyncio.timeout(10):
+        while "written" not in counted:
+            await asyncio.sleep(0.01)
+            run(log)
+    keeping.cancel()
+    assert counted[0] == "lost"
+    report = verify(files_in(small_disk / "log"))
+    assert (report.problems, report.in_flight) == ([], {})
 
 
 def test_names_that_callers_choose_are_bounded(make_log: MakeLog, tmp_path: Path) -> None:
