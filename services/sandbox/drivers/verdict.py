@@ -169,6 +169,7 @@ def judge_container(facts: Mapping[str, str], limits: Limits) -> Verdict:
         not_enforced=[
             "isolation between the sessions inside: give each tenant a container of its own",
             "files of the container: visible",
+            "files of the service: tools run as its user and can write the trajectory log and registered functions",
             "processes of one session: all of them together are bounded",
             "memory of all processes of a session together, and size of temporary files: as the container limits them",
             "protection from bugs in the host's kernel",

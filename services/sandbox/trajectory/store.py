@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from services.sandbox.trajectory import chain
-from services.sandbox.trajectory.records import aborted_row, now
+from services.sandbox.trajectory.records import IDENTITY, aborted_row, now, record_of
 from services.shared.chassis.files import append_whole
 from services.shared.contracts.errors import Unavailable
 from services.shared.contracts.tools import JsonObject
@@ -24,7 +24,6 @@ from services.shared.contracts.tools import JsonObject
 PATTERN = "calls-*.jsonl"
 # An idle file is followed by a new one after this, so that old records leave with it. Seconds.
 MAX_FILE_AGE_S = 86400.0
-IDENTITY = ("call_id", "trajectory_id", "tenant", "toolset", "tool", "driver", "enforced", "not_enforced")
 
 
 class TrajectoryFiles:
@@ -133,7 +132,7 @@ class TrajectoryFiles:
 
     def _begin_file(self, torn: list[JsonObject] | None = None) -> None:
         paths = files_in(self._directory)
-        number = int(paths[-1].stem.rpartition("-")[2]) + 1 if paths else 1
+        number = _number(paths[-1]) + 1 if paths else 1
         path = self._directory / f"calls-{number:08}.jsonl"
         before = self._file, self._bytes
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -177,9 +176,9 @@ class TrajectoryFiles:
         return torn
 
     def _follow(self, line: bytes) -> None:
-        # A line that was damaged is for `verify` to name; here it must not keep the service from starting.
+        # A line that was damaged, or was no record, is for `verify` to name; here it must not keep the service from starting.
         with contextlib.suppress(ValueError):
-            row = chain.unsealed(line)
+            row = record_of(line)
             if row["event"] == "open":
                 self._in_flight = {call["started"]: {key: call[key] for key in IDENTITY} for call in row["in_flight"]}
             self._count(row)
@@ -188,7 +187,11 @@ class TrajectoryFiles:
 
 def files_in(directory: Path) -> list[Path]:
     """The files of a log, oldest first."""
-    return sorted(directory.glob(PATTERN))
+    return sorted((path for path in directory.glob(PATTERN) if path.stem.removeprefix("calls-").isdecimal()), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("calls-"))
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
 from services.sandbox.errors import CallTimedOut, LogUnavailable, ServerDied, UnknownToolset
 from services.sandbox.limits import Block
+from services.sandbox.trajectory.chain import GENESIS, sealed
 from services.sandbox.trajectory.log import TrajectoryLog
 from services.sandbox.trajectory.store import TrajectoryFiles, files_in
 from services.sandbox.trajectory.verify import verify
@@ -161,6 +162,44 @@ def test_calls_that_a_dead_runner_left_are_ended_at_the_next_start(make_log: Mak
     assert (report.problems, report.in_flight) == ([], {})
     end = rows_that_can_be_read(tmp_path / "log")[-1]
     assert (end["call_id"], end["outcome"], end["reason"]) == ("left", "aborted", "RUNNER_DIED")
+
+
+CALL = {
+    "call_id": "", "trajectory_id": "", "tenant": "", "toolset": "", "tool": "", "driver": "", "enforced": [], "not_enforced": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"seq": 9},
+        {"seq": 9, "event": "start"},
+        {"seq": "9", "event": "end", "started": 1, **CALL},
+        {"seq": 1 << 63, "event": "end", "started": 1, **CALL},
+        {"seq": 9, "event": "end", "started": [], **CALL},
+        {"seq": 9, "event": "start", **CALL, "driver": {}},
+        {"seq": 9, "event": "open", "in_flight": 1, "torn": []},
+        {"seq": 9, "event": "open", "in_flight": [1], "torn": []},
+        {"seq": 9, "event": "open", "in_flight": [{"started": [], **CALL}], "torn": []},
+        {"seq": 9, "event": "open", "in_flight": [], "torn": [{"file": []}]},
+        {"seq": 9, "event": "laughter"},
+    ],
+)
+@pytest.mark.parametrize("name", ["calls-00000002.jsonl", "calls-99999999.jsonl", "calls-x.jsonl"])
+def test_a_line_that_is_sealed_and_no_record_does_not_keep_the_log_from_opening(
+    make_log: MakeLog, tmp_path: Path, row: JsonObject, name: str
+) -> None:
+    log = make_log()
+    run(log)
+    log.close()
+    (tmp_path / "log" / name).write_bytes(sealed(row, GENESIS)[0])
+    for _ in range(2):
+        log = make_log()
+        run(log)
+        log.close()
+    assert rows(tmp_path / "log")[-1]["seq"] == 9
+    problems = verify(files_in(tmp_path / "log")).problems
+    assert problems == ([] if name == "calls-x.jsonl" else [f"{tmp_path}/log/{name}:1: not as it was written: it is no record"])
 
 
 def rows_that_can_be_read(directory: Path) -> list[JsonObject]:
