@@ -49,7 +49,13 @@ while read -r device where type options rest; do if [ "$where" = / ]; then root=
 echo "root=$root"
 may() { if "$PYTHON" -I -S -c "$2" 2>/dev/null; then echo "$1=possible"; else echo "$1=denied"; fi; }
 if "$PYTHON" -I -S -c ''; then echo python=works; fi
-may network 'import socket; socket.socket(socket.AF_INET)'
+may network '
+import itertools, socket
+for family, kind in itertools.product(set(range(64)) - {socket.AF_UNIX}, range(1, 6)):
+    try: socket.socket(family, kind)
+    except OSError: continue
+    raise SystemExit(0)
+raise SystemExit(1)'
 may environ_of_service 'open("/proc/'$SERVICE'/environ").read()'
 may signals 'import os; os.kill('$SERVICE', 0)'
 may signals_to_all 'import os; os.kill(-1, 0)'

@@ -153,7 +153,7 @@ def judge_container(facts: Mapping[str, str], limits: Limits) -> Verdict:
     root = facts.get("root", "unknown").split(",")
     found.require("ro" in root, "root file system: read-only", f"the root file system is mounted {root[0]}")
     found.require(facts.get("python") == "works", "probed with Python, too", "the service's Python cannot be run inside")
-    found.require(facts.get("network") == "denied", "network: none", "a socket of the internet can be made")
+    found.require(facts.get("network") == "denied", "network: none", "a socket of a network can be made")
     found.require(
         facts.get("environ_of_service") == "denied",
         "the service's environment: hidden",
