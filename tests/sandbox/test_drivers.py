@@ -91,6 +91,15 @@ def test_a_sandbox_that_isolates_has_no_failures() -> None:
     assert verdict.failures == []
     assert "network: none, or the listed destinations through a proxy" in verdict.enforced
     assert "processes: 64 per sandbox" in verdict.enforced
+    assert "memory: 1024 MiB per process, of private memory" in verdict.enforced
+
+
+def test_without_a_control_group_shared_memory_has_no_limit() -> None:
+    without = judge({**ISOLATED, "together": "free"}, HOST, Mode.NESTED, Limits())
+    assert (
+        "memory of all processes of a sandbox together, and shared memory: no control group can be made here"
+        in without.not_enforced
+    )
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,8 @@ async def test_a_container_is_found_and_what_it_lacks_is_said(answers: dict[str,
     for promise in ("no capabilities", "filter on system calls", "network: none", "root file system: read-only"):
         assert promise in str(answers["enforced"])
     assert "isolation between the sessions inside: give each tenant a container of its own" in str(answers["not_enforced"])
+    assert "shared memory" in str(answers["not_enforced"])
+    assert "can write the trajectory log and registered functions" in str(answers["not_enforced"])
 
 
 async def test_a_container_of_root_is_none() -> None:
