@@ -47,6 +47,8 @@ echo done=1
 CONTAINER_SCRIPT = r"""
 while read -r device where type options rest; do if [ "$where" = / ]; then root=$options; fi; done < /proc/mounts
 echo "root=$root"
+# gVisor has no such line in /proc/self/status; 39 is PR_GET_NO_NEW_PRIVS.
+"$PYTHON" -I -S -c 'import ctypes; print("NoNewPrivs", ctypes.CDLL(None).prctl(39, 0, 0, 0, 0), sep="=")'
 may() { if "$PYTHON" -I -S -c "$2" 2>/dev/null; then echo "$1=possible"; else echo "$1=denied"; fi; }
 if "$PYTHON" -I -S -c ''; then echo python=works; fi
 may network '
