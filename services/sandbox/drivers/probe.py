@@ -62,6 +62,7 @@ may environ_of_service 'open("/proc/'$SERVICE'/environ").read()'
 may signals 'import os; os.kill('$SERVICE', 0)'
 may signals_to_all 'import os; os.kill(-1, 0)'
 may signals_to_guard 'import os; os.kill('$PPID', 0)'
+may priority_of_service 'import os; os.setpriority(0, '$SERVICE', os.getpriority(0, '$SERVICE'))'
 """
 
 # On its own, because where one group holds the whole sandbox, as in gVisor, reaching its limit ends the sandbox.

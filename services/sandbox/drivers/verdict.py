@@ -165,6 +165,8 @@ def judge_container(facts: Mapping[str, str], limits: Limits) -> Verdict:
     )
     signals = all(facts.get(f"signals{to}") == "denied" for to in ("", "_to_all", "_to_guard"))
     found.require(signals, "the service cannot be signalled", "the service can be killed from inside")
+    priority = facts.get("priority_of_service") == "denied"
+    found.require(priority, "the service cannot be slowed down", "the service can be slowed down from inside")
     # gVisor counts only what `brk` gives, and no allocator depends on that.
     found.declare(found.limited("memory"), private_memory(limits))
     found.file_size(limits)
