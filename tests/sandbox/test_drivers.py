@@ -18,7 +18,7 @@ from services.sandbox.drivers.command import Data, Layout, Mode, final, identity
 from services.sandbox.drivers.driver import Mount, SandboxSpec
 from services.sandbox.drivers.programs import Programs, find_bwrap
 from services.sandbox.drivers.proxy import EgressProxy
-from services.sandbox.drivers.verdict import NAMESPACES, facts_from, judge
+from services.sandbox.drivers.verdict import NAMESPACES, facts_from, judge, judge_container
 from services.sandbox.errors import SandboxUnusable, ToolsetNotReady
 from services.sandbox.limits import Limits
 from services.sandbox.metrics import SandboxMetrics
@@ -91,6 +91,15 @@ def test_a_sandbox_that_isolates_has_no_failures() -> None:
     assert verdict.failures == []
     assert "network: none, or the listed destinations through a proxy" in verdict.enforced
     assert "processes: 64 per sandbox" in verdict.enforced
+    assert "memory: 1024 MiB per process, of private memory" in verdict.enforced
+
+
+def test_without_a_control_group_shared_memory_has_no_limit() -> None:
+    without = judge({**ISOLATED, "together": "free"}, HOST, Mode.NESTED, Limits())
+    assert (
+        "memory of all processes of a sandbox together, and shared memory: no control group can be made here"
+        in without.not_enforced
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,6 +130,21 @@ def test_what_could_not_be_seen_is_not_enforced() -> None:
     verdict = judge({**ISOLATED, "userns": "possible"}, HOST, Mode.PRIVILEGED, Limits())
     assert "no further user namespaces" in verdict.not_enforced
     assert "processes: 64 for all sandboxes of uid 65532 together" in verdict.enforced
+
+
+def test_what_gvisor_does_not_say_or_limit_is_no_hole() -> None:
+    # It lacks the line NoNewPrivs of /proc/self/status, which Python fills in, and its RLIMIT_DATA counts `brk` alone.
+    facts = {
+        "kernel": "Linux version 4.4.0", "uid": "65532", "CapEff": "0" * 16, "CapPrm": "0" * 16, "NoNewPrivs": "1",
+        "Seccomp": "2", "root": "ro", "python": "works", "network": "denied", "environ_of_service": "denied", "signals": "denied",
+        "signals_to_all": "denied", "signals_to_guard": "denied", "priority_of_service": "denied", "memory": "free",
+        "files": "limited",
+    }  # fmt: skip
+    found = judge_container(facts, Limits())
+    assert found.failures == []
+    assert "memory: 1024 MiB per process, of private memory" in found.not_enforced
+    assert "memory: 1024 MiB per process, of private memory" in judge_container({**facts, "memory": "limited"}, Limits()).enforced
+    assert judge_container({**facts, "NoNewPrivs": "0"}, Limits()).failures == ["setuid programs could give rights back"]
 
 
 def test_facts_are_lines_with_an_equals_sign() -> None:

@@ -38,6 +38,16 @@ def test_in_version_2_we_move_into_a_leaf_and_share_memory_out(version_2: Path) 
     assert (groups.create(1000).path / "memory.max").read_text() == "1000"
 
 
+def test_in_version_2_every_probe_finds_the_same_parent(version_2: Path) -> None:
+    first = below("0::/unit\n", version_2.parent)
+    # Where that has moved us: a group with memory of its own to share out.
+    leaf = version_2 / "agentflux-service"
+    (leaf / "cgroup.controllers").write_text("memory pids\n")
+    (leaf / "cgroup.subtree_control").write_text("\n")
+    assert below("0::/unit/agentflux-service\n", version_2.parent) == first
+    assert not (leaf / "agentflux-service").exists()
+
+
 @pytest.mark.parametrize("memberships", ["", "0::/unit\n", "0::/nowhere\n", "4:memory:/nowhere\n"])
 def test_without_the_controller_there_are_no_groups(memberships: str, version_2: Path) -> None:
     (version_2 / "cgroup.controllers").write_text("cpu pids\n")

@@ -48,6 +48,12 @@ def no_container(failures: str) -> str:
     )
 
 
+NO_SUBREAPER = (
+    "the container's kernel lets no process take in the orphans of others (PR_SET_CHILD_SUBREAPER), as gVisor once did not: "
+    "update the container's runtime"
+)
+
+
 def no_workspace(workspace: Path) -> str:
     """The workspace is not there."""
     return f"the workspace {workspace} does not exist: create it, or set AGENTFLUX_SANDBOX_WORKSPACE_DIR"

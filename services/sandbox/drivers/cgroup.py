@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOUNT = Path("/sys/fs/cgroup")
+# Where the service itself goes in version 2.
+_SERVICE = "agentflux-service"
 VANISH_TRIES, VANISH_INTERVAL_S = 200, 0.01
 
 # It becomes the command that follows, inside the group (0 is whoever writes); whatever the command starts is inside, too. Shells
@@ -120,9 +122,11 @@ def below(memberships: str, mount: Path) -> MemoryGroups | None:
     if own := _own(memberships, mount, 1):
         return _usable(MemoryGroups(own, 1))
     if own := _own(memberships, mount, 2):
+        # Every probe asks again, and the first one has moved us.
+        parent = own.parent if own.name == _SERVICE else own
         with suppress(OSError):
-            _share_out_memory(own)
-            return _usable(MemoryGroups(own, 2))
+            _share_out_memory(parent)
+            return _usable(MemoryGroups(parent, 2))
     return None
 
 
@@ -140,7 +144,7 @@ def _share_out_memory(own: Path) -> None:
         return
     if "memory" not in (own / "cgroup.controllers").read_text().split():
         raise FileNotFoundError("memory")
-    service = own / "agentflux-service"
+    service = own / _SERVICE
     service.mkdir(exist_ok=True)
     (service / "cgroup.procs").write_text(str(os.getpid()))
     shared.write_text("+memory")

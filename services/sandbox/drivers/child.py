@@ -10,6 +10,9 @@ from typing import TypeVar
 
 _Pipe = TypeVar("_Pipe", asyncio.StreamReader, asyncio.StreamWriter)
 
+# How long a process has to obey another signal than SIGKILL.
+LISTENING_S = 2.0
+
 # The event loop itself does not keep tasks alive.
 _clearing: set[asyncio.Task[int]] = set()
 
@@ -17,7 +20,8 @@ _clearing: set[asyncio.Task[int]] = set()
 class Child:
     """Implements `driver.Process`. `end` is the signal that ends the whole tree when it reaches `target`, a pidfd.
 
-    `leftovers` is closed when the tree is gone. Without a target the process itself gets the signal.
+    `leftovers` is closed when the tree is gone. Without a target the process itself gets the signal, and SIGKILL if it is still
+    there `LISTENING_S` later.
     """
 
     def __init__(
@@ -50,9 +54,15 @@ class Child:
 
     def kill(self) -> None:
         """Ends the whole tree."""
+        self._signal(self._end)
+        if self._end is not signal.SIGKILL:
+            # Whoever could stop the process could keep it from hearing the other one.
+            asyncio.get_running_loop().call_later(LISTENING_S, self._signal, signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
         if self._target is not None:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._target, self._end)
+                signal.pidfd_send_signal(self._target, number)
 
     async def _clear(self, leftovers: AsyncExitStack) -> int:
         async with leftovers:

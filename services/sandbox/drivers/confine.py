@@ -70,7 +70,7 @@ def guard(first: int) -> int:
     status = None
     while status is None and signal.sigwait({signal.SIGCHLD, signal.SIGTERM}) == signal.SIGCHLD:
         status = reaped().get(first)
-    while children := descendants():
+    while children := below({os.getpid()}, parents()):
         for pid in children:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -90,18 +90,23 @@ def reaped() -> dict[int, int]:
     return ended
 
 
-def descendants() -> list[int]:
-    """Every process below this one. A process whose parent has died is a child of ours."""
-    parents = {}
+def parents() -> dict[int, int]:
+    """The parent of every process that can be seen. When it dies, whoever is next above and takes in orphans has its place."""
+    found = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:
                 # The name, in parentheses, may hold anything; after the last of them come the state and the parent.
-                parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
-    found = {os.getpid()}
+                found[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+    return found
+
+
+def below(top: set[int], parents: dict[int, int]) -> set[int]:
+    """Every process below those of `top`."""
+    found = set(top)
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
-    return sorted(found - {os.getpid()})
+    return found - top
 
 
 def prctl(option: int, value: int, argument: int = 0) -> None:

@@ -47,13 +47,22 @@ echo done=1
 CONTAINER_SCRIPT = r"""
 while read -r device where type options rest; do if [ "$where" = / ]; then root=$options; fi; done < /proc/mounts
 echo "root=$root"
+# gVisor has no such line in /proc/self/status; 39 is PR_GET_NO_NEW_PRIVS.
+"$PYTHON" -I -S -c 'import ctypes; print("NoNewPrivs", ctypes.CDLL(None).prctl(39, 0, 0, 0, 0), sep="=")'
 may() { if "$PYTHON" -I -S -c "$2" 2>/dev/null; then echo "$1=possible"; else echo "$1=denied"; fi; }
 if "$PYTHON" -I -S -c ''; then echo python=works; fi
-may network 'import socket; socket.socket(socket.AF_INET)'
+may network '
+import itertools, socket
+for family, kind in itertools.product(set(range(64)) - {socket.AF_UNIX}, range(1, 6)):
+    try: socket.socket(family, kind)
+    except OSError: continue
+    raise SystemExit(0)
+raise SystemExit(1)'
 may environ_of_service 'open("/proc/'$SERVICE'/environ").read()'
 may signals 'import os; os.kill('$SERVICE', 0)'
 may signals_to_all 'import os; os.kill(-1, 0)'
 may signals_to_guard 'import os; os.kill('$PPID', 0)'
+may priority_of_service 'import os; os.setpriority(0, '$SERVICE', os.getpriority(0, '$SERVICE'))'
 """
 
 # On its own, because where one group holds the whole sandbox, as in gVisor, reaching its limit ends the sandbox.

@@ -29,8 +29,9 @@ _ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")
 
 _NAMESPACE_FLAGS = (0x00020000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-_AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET, _AF_ALG, _AF_VSOCK = 2, 10, 16, 17, 38, 40
+_AF_UNIX, _AF_ALG, _AF_VSOCK = 1, 38, 40
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _FIOSETOWN, _SIOCSPGRP = 8, 10, 15, 0x8901, 0x8902
+_PRIO_USER, _IOPRIO_WHO_USER = 2, 3
 
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
 _NOT_EQUAL, _MASKED_EQUAL = 1, 7
@@ -39,7 +40,10 @@ _INT = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Denial:
-    """One rule: `call` gives `error` when argument number `argument`, seen through `mask`, is `value`, or always for None."""
+    """One rule: `call` gives `error` when argument number `argument`, seen through `mask`, is `value`, or always for None.
+
+    Without `equal`: when the argument, all of it, is not `value`.
+    """
 
     call: str
     error: int = errno.EPERM
@@ -60,13 +64,14 @@ def common() -> Iterator[Denial]:
 
 
 def no_network() -> Iterator[Denial]:
-    """For where there is no network namespace to be had: no socket of the internet can be made."""
-    families = (_AF_INET, _AF_INET6, _AF_NETLINK, _AF_PACKET)
-    yield from (Denial("socket", errno.EAFNOSUPPORT, 0, family) for family in families)
+    """For where there is no network namespace to be had: no socket can be made but those of unix."""
+    # Not only the families of the internet carry its traffic (AF_SMC does), and which others there are is the kernel's affair.
+    yield from (Denial(call, errno.EAFNOSUPPORT, 0, _AF_UNIX, equal=False) for call in ("socket", "socketpair"))
 
 
 def no_signals_to(pids: tuple[int, ...]) -> Iterator[Denial]:
-    """For where there is no pid namespace: these processes, and groups of them, cannot be signalled nor given limits."""
+    """For where there is no pid namespace: these processes, and groups of them, cannot be signalled; limits, priority and
+    processors are a process's own affair."""
     for call in ("kill", "tgkill", "rt_sigqueueinfo"):
         yield Denial(call, argument=0, value=0x80000000, mask=0x80000000)
         yield from (Denial(call, argument=0, value=pid) for pid in pids)
@@ -74,7 +79,12 @@ def no_signals_to(pids: tuple[int, ...]) -> Iterator[Denial]:
     # The kernel sends a signal by itself to whoever was named as the owner of a file.
     yield from (Denial("fcntl", argument=1, value=command) for command in (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX))
     yield from (Denial("ioctl", argument=1, value=request) for request in (_FIOSETOWN, _SIOCSPGRP))
-    yield Denial("prlimit64", argument=0, value=0, equal=False)
+    # Zero is whoever calls, except where it stands for a user, which we have in common.
+    for call in ("prlimit64", "sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler"):
+        yield Denial(call, argument=0, value=0, equal=False)
+    for call, user in (("setpriority", _PRIO_USER), ("ioprio_set", _IOPRIO_WHO_USER)):
+        yield Denial(call, argument=0, value=user)
+        yield Denial(call, argument=1, value=0, equal=False)
 
 
 class _Comparison(ctypes.Structure):

@@ -83,7 +83,7 @@ class _Judgement:
     def together(self, limits: Limits) -> None:
         """The limit on all processes."""
         bounded = f"memory: {(limits.memory_bytes + limits.tmp_bytes) // MIB} MiB of all processes and temporary files together"
-        missing = "memory of all processes of a sandbox together: no control group can be made here"
+        missing = "memory of all processes of a sandbox together, and shared memory: no control group can be made here"
         self.declare(self.limited("together"), bounded if self.limited("together") else missing)
 
     def finish(self, limits: Limits, *, not_enforced: list[str]) -> Verdict:
@@ -101,6 +101,11 @@ class _Judgement:
         return self.verdict
 
 
+def private_memory(limits: Limits) -> str:
+    """What a limit on the memory of one process covers: mappings that it shares are counted for none of those that have them."""
+    return f"memory: {limits.memory_bytes // MIB} MiB per process, of private memory"
+
+
 def judge(facts: Mapping[str, str], host_namespaces: Mapping[str, str], mode: Mode, limits: Limits) -> Verdict:
     """What the facts show of bubblewrap. `host_namespaces` has our own `ns_*`; `limits` are those of real servers."""
     found = _Judgement(facts)
@@ -112,8 +117,7 @@ def judge(facts: Mapping[str, str], host_namespaces: Mapping[str, str], mode: Mo
     found.lonely()
     found.files()
     found.require(facts.get("environ") == "0", "the service's environment: hidden", "the environment of process 1 is readable")
-    memory = f"memory: {limits.memory_bytes // MIB} MiB per process"
-    found.require(found.limited("memory"), memory, "the limit on memory has no effect")
+    found.require(found.limited("memory"), private_memory(limits), "the limit on memory has no effect")
     found.together(limits)
     everyone = "per sandbox" if mode is not Mode.PRIVILEGED else f"for all sandboxes of uid {facts.get('uid')} together"
     processes = f"processes: {limits.processes} {everyone}"
@@ -153,7 +157,7 @@ def judge_container(facts: Mapping[str, str], limits: Limits) -> Verdict:
     root = facts.get("root", "unknown").split(",")
     found.require("ro" in root, "root file system: read-only", f"the root file system is mounted {root[0]}")
     found.require(facts.get("python") == "works", "probed with Python, too", "the service's Python cannot be run inside")
-    found.require(facts.get("network") == "denied", "network: none", "a socket of the internet can be made")
+    found.require(facts.get("network") == "denied", "network: none", "a socket of a network can be made")
     found.require(
         facts.get("environ_of_service") == "denied",
         "the service's environment: hidden",
@@ -161,16 +165,19 @@ def judge_container(facts: Mapping[str, str], limits: Limits) -> Verdict:
     )
     signals = all(facts.get(f"signals{to}") == "denied" for to in ("", "_to_all", "_to_guard"))
     found.require(signals, "the service cannot be signalled", "the service can be killed from inside")
-    memory = f"memory: {limits.memory_bytes // MIB} MiB per process"
-    found.require(found.limited("memory"), memory, "the limit on memory has no effect")
+    priority = facts.get("priority_of_service") == "denied"
+    found.require(priority, "the service cannot be slowed down", "the service can be slowed down from inside")
+    # gVisor counts only what `brk` gives, and no allocator depends on that.
+    found.declare(found.limited("memory"), private_memory(limits))
     found.file_size(limits)
     return found.finish(
         limits,
         not_enforced=[
             "isolation between the sessions inside: give each tenant a container of its own",
             "files of the container: visible",
+            "files of the service: tools run as its user and can write the trajectory log and registered functions",
             "processes of one session: all of them together are bounded",
-            "memory of all processes of a session together, and size of temporary files: as the container limits them",
+            "memory of a session's processes together, shared memory, and size of temporary files: as the container limits them",
             "protection from bugs in the host's kernel",
         ],
     )

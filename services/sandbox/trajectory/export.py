@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from services.sandbox.trajectory import chain
+from services.sandbox.trajectory.records import record_of
 from services.sandbox.trajectory.store import lines_of
 from services.shared.contracts.tools import JsonObject, sha256_of
 
@@ -129,7 +130,7 @@ def _rows(paths: Iterable[Path]) -> Iterator[JsonObject]:
     for path in paths:
         for number, line in enumerate(lines_of(path), 1):
             try:
-                yield chain.unsealed(line)
+                yield record_of(line)
             except ValueError as error:
                 if line.endswith(b"\n"):
                     raise ValueError(f"{path}:{number} is not as it was written: {error}") from None

@@ -24,6 +24,8 @@ from services.shared.contracts.tools import JsonObject
 log = structlog.get_logger()
 
 _COMPLAIN_EVERY_S = 60.0
+# A log that could not be opened is tried again after this long: its last file has to be read for that.
+RETRY_S = 60.0
 
 
 class Recorder(Protocol):
@@ -76,6 +78,7 @@ class TrajectoryLog:
         # Ends that the disk would not take; their calls are over, so they can only wait.
         self._owed: list[JsonObject] = []
         self._complained = -_COMPLAIN_EVERY_S
+        self._tried = 0.0
 
     def open(self) -> None:
         """Begins to write, after the calls that a dead runner left were ended.
@@ -85,6 +88,7 @@ class TrajectoryLog:
         """
         if self._files is None:
             return
+        self._tried = time.monotonic()
         try:
             left = self._files.open()
         except (OSError, Unavailable) as error:
@@ -105,10 +109,17 @@ class TrajectoryLog:
         return Unrecorded() if self._files is None else _Recorded(self, self._asking.asked(call, toolset, capabilities))
 
     async def keep(self, interval_s: float) -> None:
-        """Brings what was written to the disk, every `interval_s` seconds, for as long as the service runs."""
+        """Brings what was written to the disk, every `interval_s` seconds, for as long as the service runs.
+
+        A log that is not required and could not be opened is opened once it can be.
+        """
         while True:
             await asyncio.sleep(interval_s)
-            if not self._is_open or self._files is None:
+            if self._files is None:
+                continue
+            if not self._is_open:
+                if time.monotonic() - self._tried >= RETRY_S:
+                    await asyncio.to_thread(self.open)
                 continue
             try:
                 self._pay()

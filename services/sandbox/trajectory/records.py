@@ -11,11 +11,16 @@ import orjson
 
 from services.sandbox.frames import strict_json
 from services.sandbox.limits import Block
+from services.sandbox.trajectory import chain
 from services.sandbox.trajectory.redacted import MAX_TEXT, Scrubber, cleaned, kept_text, shape
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
 
 # Names that callers choose freely are cut to this many characters: no session id that the service takes is longer.
 MAX_NAME = 256
+# What each record of a call has of it (`identity`).
+IDENTITY = ("call_id", "trajectory_id", "tenant", "toolset", "tool", "driver", "enforced", "not_enforced")
+# More than any log has; what is larger leaves no room to count on.
+_MAX_NUMBER = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,27 @@ def identity(asked: Asked, scrub: Scrubber) -> JsonObject:
     return {key: scrub(cleaned(value))[:MAX_NAME] for key, value in names.items()} | under
 
 
+def record_of(line: bytes) -> JsonObject:
+    """The record of a line, newline included.
+
+    Raises:
+        ValueError: the line is not as it was written, or it was not written by this service: anybody can compute a hash.
+    """
+    row = chain.unsealed(line)
+    match row:
+        case {"event": "open", "in_flight": list(calls), "torn": list(ends)}:
+            fits = all(_is_call(call, "started") for call in calls) and all(_is_torn(end) for end in ends)
+        case {"event": "start"}:
+            fits = _is_call(row, "seq")
+        case {"event": "end"}:
+            fits = _is_call(row, "started")
+        case _:
+            fits = False
+    if not (fits and _is_number(row.get("seq")) and isinstance(row.get("prev"), str)):
+        raise ValueError("it is no record")
+    return row
+
+
 def now() -> str:
     """The time of a record: UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -167,6 +193,23 @@ def _medium(block: bytes) -> JsonObject:
 
 def _end(started: int, call: JsonObject, outcome: str, code: str, reason: str) -> JsonObject:
     return {"time": now(), "event": "end", "started": started, **call, "outcome": outcome, "code": code, "reason": reason}
+
+
+def _is_call(row: object, number: str) -> bool:
+    if not isinstance(row, dict) or not _is_number(row.get(number)):
+        return False
+    *names, enforced, not_enforced = (row.get(key) for key in IDENTITY)
+    if not (isinstance(enforced, list) and isinstance(not_enforced, list)):
+        return False
+    return all(isinstance(text, str) for text in (*names, *enforced, *not_enforced))
+
+
+def _is_torn(end: object) -> bool:
+    return isinstance(end, dict) and isinstance(end.get("file"), str) and {"bytes", "sha256"} <= end.keys()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and 0 < value < _MAX_NUMBER
 
 
 def _ms(seconds: float) -> float:

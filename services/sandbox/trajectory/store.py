@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from services.sandbox.trajectory import chain
-from services.sandbox.trajectory.records import aborted_row, now
+from services.sandbox.trajectory.records import IDENTITY, aborted_row, now, record_of
 from services.shared.chassis.files import append_whole
 from services.shared.contracts.errors import Unavailable
 from services.shared.contracts.tools import JsonObject
@@ -24,7 +24,6 @@ from services.shared.contracts.tools import JsonObject
 PATTERN = "calls-*.jsonl"
 # An idle file is followed by a new one after this, so that old records leave with it. Seconds.
 MAX_FILE_AGE_S = 86400.0
-IDENTITY = ("call_id", "trajectory_id", "tenant", "toolset", "tool", "driver", "enforced", "not_enforced")
 
 
 class TrajectoryFiles:
@@ -60,21 +59,15 @@ class TrajectoryFiles:
             Unavailable: another process writes here.
             OSError: the directory cannot be written.
         """
+        self._sequence, self._previous, self._in_flight = 0, chain.GENESIS, {}
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            return self._take_over()
+        except BaseException:
+            # Whoever tries again must not find our own lock.
             self.close()
-            raise Unavailable(
-                f"another sandbox writes the trajectory log in {self._directory}: give each its own directory "
-                "(AGENTFLUX_SANDBOX_TRAJECTORY_DIR)"
-            ) from None
-        self._begin_file(torn=self._read_back())
-        left = dict(self._in_flight)
-        for started, call in left.items():
-            self.append(aborted_row(started, call))
-        return len(left)
+            raise
 
     def append(self, row: JsonObject) -> int:
         """Writes a record, whole or not at all; returns its number.
@@ -106,6 +99,21 @@ class TrajectoryFiles:
             os.close(self._lock)
         self._file, self._lock, self._replaced = None, None, []
 
+    def _take_over(self) -> int:
+        assert self._lock is not None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                f"another sandbox writes the trajectory log in {self._directory}: give each its own directory "
+                "(AGENTFLUX_SANDBOX_TRAJECTORY_DIR)"
+            ) from None
+        self._begin_file(torn=self._read_back())
+        left = dict(self._in_flight)
+        for started, call in left.items():
+            self.append(aborted_row(started, call))
+        return len(left)
+
     def _write(self, row: JsonObject) -> int:
         assert self._file is not None
         number = self._sequence + 1
@@ -124,7 +132,7 @@ class TrajectoryFiles:
 
     def _begin_file(self, torn: list[JsonObject] | None = None) -> None:
         paths = files_in(self._directory)
-        number = int(paths[-1].stem.rpartition("-")[2]) + 1 if paths else 1
+        number = _number(paths[-1]) + 1 if paths else 1
         path = self._directory / f"calls-{number:08}.jsonl"
         before = self._file, self._bytes
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -168,9 +176,9 @@ class TrajectoryFiles:
         return torn
 
     def _follow(self, line: bytes) -> None:
-        # A line that was damaged is for `verify` to name; here it must not keep the service from starting.
+        # A line that was damaged, or was no record, is for `verify` to name; here it must not keep the service from starting.
         with contextlib.suppress(ValueError):
-            row = chain.unsealed(line)
+            row = record_of(line)
             if row["event"] == "open":
                 self._in_flight = {call["started"]: {key: call[key] for key in IDENTITY} for call in row["in_flight"]}
             self._count(row)
@@ -179,7 +187,11 @@ class TrajectoryFiles:
 
 def files_in(directory: Path) -> list[Path]:
     """The files of a log, oldest first."""
-    return sorted(directory.glob(PATTERN))
+    return sorted((path for path in directory.glob(PATTERN) if path.stem.removeprefix("calls-").isdecimal()), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("calls-"))
 
 
 def lines_of(path: Path) -> Iterator[bytes]:

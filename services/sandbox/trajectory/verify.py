@@ -12,7 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from services.sandbox.trajectory import chain
-from services.sandbox.trajectory.store import IDENTITY, lines_of
+from services.sandbox.trajectory.records import IDENTITY, record_of
+from services.sandbox.trajectory.store import lines_of
 from services.shared.contracts.tools import JsonObject
 
 MAX_PROBLEMS = 20
@@ -49,7 +50,7 @@ def verify(paths: Sequence[Path]) -> Report:
                 torn[path.name] = (where, {"bytes": len(line), "sha256": sha256(line).hexdigest()})
                 continue
             try:
-                row = chain.unsealed(line)
+                row = record_of(line)
             except ValueError as error:
                 report.blame(where, f"not as it was written: {error}")
                 continue

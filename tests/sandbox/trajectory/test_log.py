@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
 
 from services.sandbox.errors import CallTimedOut, LogUnavailable, ServerDied, UnknownToolset
 from services.sandbox.limits import Block
+from services.sandbox.trajectory.chain import GENESIS, sealed
 from services.sandbox.trajectory.log import TrajectoryLog
 from services.sandbox.trajectory.store import TrajectoryFiles, files_in
 from services.sandbox.trajectory.verify import verify
@@ -162,6 +164,44 @@ def test_calls_that_a_dead_runner_left_are_ended_at_the_next_start(make_log: Mak
     assert (end["call_id"], end["outcome"], end["reason"]) == ("left", "aborted", "RUNNER_DIED")
 
 
+CALL = {
+    "call_id": "", "trajectory_id": "", "tenant": "", "toolset": "", "tool": "", "driver": "", "enforced": [], "not_enforced": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"seq": 9},
+        {"seq": 9, "event": "start"},
+        {"seq": "9", "event": "end", "started": 1, **CALL},
+        {"seq": 1 << 63, "event": "end", "started": 1, **CALL},
+        {"seq": 9, "event": "end", "started": [], **CALL},
+        {"seq": 9, "event": "start", **CALL, "driver": {}},
+        {"seq": 9, "event": "open", "in_flight": 1, "torn": []},
+        {"seq": 9, "event": "open", "in_flight": [1], "torn": []},
+        {"seq": 9, "event": "open", "in_flight": [{"started": [], **CALL}], "torn": []},
+        {"seq": 9, "event": "open", "in_flight": [], "torn": [{"file": []}]},
+        {"seq": 9, "event": "laughter"},
+    ],
+)
+@pytest.mark.parametrize("name", ["calls-00000002.jsonl", "calls-99999999.jsonl", "calls-x.jsonl"])
+def test_a_line_that_is_sealed_and_no_record_does_not_keep_the_log_from_opening(
+    make_log: MakeLog, tmp_path: Path, row: JsonObject, name: str
+) -> None:
+    log = make_log()
+    run(log)
+    log.close()
+    (tmp_path / "log" / name).write_bytes(sealed(row, GENESIS)[0])
+    for _ in range(2):
+        log = make_log()
+        run(log)
+        log.close()
+    assert rows(tmp_path / "log")[-1]["seq"] == 9
+    problems = verify(files_in(tmp_path / "log")).problems
+    assert problems == ([] if name == "calls-x.jsonl" else [f"{tmp_path}/log/{name}:1: not as it was written: it is no record"])
+
+
 def rows_that_can_be_read(directory: Path) -> list[JsonObject]:
     lines = [line for path in files_in(directory) for line in path.read_bytes().splitlines(keepends=True)]
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
@@ -259,6 +299,30 @@ def test_on_a_full_disk_calls_run_where_the_operator_says_so(make_log: MakeLog, 
         run(log)
     assert "lost" in counted
     assert verify(files_in(small_disk / "log")).problems == []
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+async def test_a_log_that_found_no_room_at_the_start_is_begun_once_there_is(
+    make_log: MakeLog, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.sandbox.trajectory.log.RETRY_S", 0.0)
+    with contextlib.suppress(OSError):
+        (small_disk / "ballast").write_bytes(b"x" * 128 * 1024)
+    counted: list[str] = []
+    log = make_log(small_disk / "log", required=False, count=counted.append)
+    keeping = asyncio.create_task(log.keep(0.01))
+    await asyncio.sleep(0.1)
+    run(log)
+    (small_disk / "ballast").unlink()
+    async with asyncio.timeout(10):
+        while "written" not in counted:
+            await asyncio.sleep(0.01)
+            run(log)
+    keeping.cancel()
+    assert counted[0] == "lost"
+    report = verify(files_in(small_disk / "log"))
+    assert (report.problems, report.in_flight) == ([], {})
 
 
 def test_names_that_callers_choose_are_bounded(make_log: MakeLog, tmp_path: Path) -> None:
