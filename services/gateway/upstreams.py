@@ -28,6 +28,8 @@ log = structlog.get_logger()
 ANY = "*"
 # In place of a toolset's name: tools that nobody registered, and requests without tools.
 OTHER, NO_TOOLS = "other", "none"
+# What a selection names in place of an adapter: this and the upstream that decided.
+FROM_UPSTREAM = "upstream:"
 
 
 class Upstream(BaseModel):
@@ -109,7 +111,7 @@ class Upstreams:
         except AgentFluxError as error:
             return selection, Outside(rule.upstream, "low_margin", error.code)
         usage = selection.usage + Usage.of_reply(reply)
-        decided = selection.model_copy(update={"tool": tool, "adapter": f"upstream:{rule.upstream}", "usage": usage})
+        decided = selection.model_copy(update={"tool": tool, "adapter": f"{FROM_UPSTREAM}{rule.upstream}", "usage": usage})
         return decided, Outside(rule.upstream, "low_margin")
 
     async def answer(
