@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.gateway.events import AnswerChunk, Answered, Outside, Purpose
-from services.gateway.wire.requests import Sender
+from services.gateway.wire.requests import CONTINUING, Sender
 from services.shared.contracts.engine import Engine
 from services.shared.contracts.errors import AgentFluxError, Unavailable, UpstreamError
 from services.shared.contracts.selection import Selection, SelectionRequest
@@ -30,6 +30,8 @@ ANY = "*"
 OTHER, NO_TOOLS = "other", "none"
 # What a selection names in place of an adapter: this and the upstream that decided.
 FROM_UPSTREAM = "upstream:"
+# What OpenAI's API does not have, and strict servers therefore refuse.
+ENGINES_OWN = {*CONTINUING, "top_k"}
 
 
 class Upstream(BaseModel):
@@ -129,7 +131,8 @@ class Upstreams:
             told = False
             try:
                 with self._asking(name, "answer") as model:
-                    async with aclosing(_events(model, body, stream=stream)) as events:
+                    asked = {field: value for field, value in body.items() if field not in ENGINES_OWN}
+                    async with aclosing(_events(model, asked, stream=stream)) as events:
                         async for event in events:
                             if not told:
                                 yield Outside(name, "answer")
