@@ -16,6 +16,7 @@ from limits.aio.storage import MemoryStorage, Storage
 from services.gateway.admission import Admission
 from services.gateway.api import chat, feedback, messages, models, relay, responses
 from services.gateway.api.callers import Callers
+from services.gateway.api.deadline import Deadline
 from services.gateway.api.headers import TruthHeaders
 from services.gateway.api.paths import Paths
 from services.gateway.api.turns import Turns, Watcher
@@ -181,6 +182,7 @@ def _add_outer_layers(app: FastAPI, settings: GatewaySettings) -> None:
     app.add_middleware(messages.AnthropicErrors)
     app.add_middleware(Paths)
     app.add_middleware(TruthHeaders)
+    app.add_middleware(Deadline, request_timeout_s=settings.request_timeout_s)
 
 
 def _services(settings: GatewaySettings) -> Services:

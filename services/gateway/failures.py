@@ -63,10 +63,10 @@ def likeness(tool: str, arguments: str) -> str:
     """What two calls share whose texts differ in nothing but spaces, punctuation and case (`tools`, `./tools/`): where the very
     same error came back, that made no difference."""
     try:
-        told = _letters(json.loads(arguments))
+        return sha256_of([tool, _letters(json.loads(arguments))])
     except (ValueError, RecursionError):
-        told = arguments
-    return sha256_of([tool, told])
+        # Also what Python reads and JSON does not have, such as NaN.
+        return sha256_of([tool, arguments])
 
 
 def _letters(value: Any) -> Any:

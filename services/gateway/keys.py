@@ -5,7 +5,7 @@ The file is a YAML list (or the same in JSON), one entry per key; two entries ma
     - name: team-a
       sha256: 9f86d081884c7d65…    # of the key; the key itself is kept nowhere
       toolsets: [filesystem]       # left out: all
-      base_model: false            # left out: true
+      base_model: false            # left out: true; false: neither the base model by its name nor tools of no registered toolset
       requests_per_minute: 60      # left out: as many as they like; tokens_per_minute and tokens_per_day likewise
       expires: 2027-06-30T00:00:00Z
     - name: anonymous              # an entry without sha256: what callers without a key may do; left out: nothing
@@ -55,8 +55,8 @@ class Caller(BaseModel):
     expires: AwareDatetime | None = None
 
     def permit(self, toolset: str | None) -> None:
-        """Returns when the caller may use `toolset`; None stands for the base model: plain answers, and tools that belong to no
-        registered toolset.
+        """Returns when the caller may use `toolset`; None stands for the base model, asked by its name or with tools that belong
+        to no registered toolset. What it says in a toolset's conversation, as after the calls, comes with the toolset.
 
         Raises:
             Forbidden: saying what the key is good for.
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     new.add_argument("--name", required=True, help="who it is for: 1 to 64 letters, digits, dots, dashes and underscores")
     new.add_argument("--file", type=Path, default=Path("keys.yaml"), help="the file of keys (default: %(default)s)")
     new.add_argument("--toolsets", help="toolsets that may be used, separated by commas (default: all)")
-    new.add_argument("--no-base-model", action="store_true", help="no plain answers, and no tools of other toolsets")
+    new.add_argument("--no-base-model", action="store_true", help="no model but toolsets, and no tools but theirs")
     for limit in ("requests-per-minute", "tokens-per-minute", "tokens-per-day"):
         new.add_argument(f"--{limit}", type=int, help="default: without limit")
     new.add_argument("--expires", help="last moment, such as 2027-06-30 or 2027-06-30T12:00:00Z (default: never)")

@@ -10,9 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from services.gateway.wire.requests import MAX_TOOLS
 from services.shared.contracts.adapters import ADAPTER_NAME
 from services.shared.contracts.errors import ModelNotFound
 from services.shared.contracts.tools import Tool, ToolsetRef, tools_digest
+
+log = structlog.get_logger()
 
 # A tool's name, and the names of its parameters.
 Outline = tuple[str, tuple[str, ...]]
@@ -113,7 +118,7 @@ def _outline(tool: Tool) -> Outline:
 
 
 def read_catalogue(base_model: str, folder: Path) -> Catalogue:
-    """Reads `<folder>/<name>/tools.json` of every toolset.
+    """Reads `<folder>/<name>/tools.json` of every toolset; one with more tools than a decision can have is left out, and told.
 
     Raises:
         ValueError: naming the file that cannot be read as a list of OpenAI tools.
@@ -124,5 +129,9 @@ def read_catalogue(base_model: str, folder: Path) -> Catalogue:
             tools = [Tool.model_validate(entry["function"]) for entry in json.loads(file.read_text())]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file} is not a list of OpenAI tools: {error}") from error
+        if len(tools) > MAX_TOOLS:
+            problem = f"it has {len(tools)} tools; at most {MAX_TOOLS} are possible: split it"
+            log.error("toolset left out", file=str(file), error=problem)
+            continue
         toolsets.append(Toolset(file.parent.name, tools, tools_digest(tools)))
     return Catalogue(base_model, toolsets)

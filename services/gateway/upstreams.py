@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.gateway.events import AnswerChunk, Answered, Outside, Purpose
-from services.gateway.wire.requests import Sender
+from services.gateway.wire.requests import CONTINUING, Sender
 from services.shared.contracts.engine import Engine
 from services.shared.contracts.errors import AgentFluxError, Unavailable, UpstreamError
 from services.shared.contracts.selection import Selection, SelectionRequest
@@ -28,6 +28,10 @@ log = structlog.get_logger()
 ANY = "*"
 # In place of a toolset's name: tools that nobody registered, and requests without tools.
 OTHER, NO_TOOLS = "other", "none"
+# What a selection names in place of an adapter: this and the upstream that decided.
+FROM_UPSTREAM = "upstream:"
+# What OpenAI's API does not have, and strict servers therefore refuse.
+ENGINES_OWN = {*CONTINUING, "top_k"}
 
 
 class Upstream(BaseModel):
@@ -109,7 +113,7 @@ class Upstreams:
         except AgentFluxError as error:
             return selection, Outside(rule.upstream, "low_margin", error.code)
         usage = selection.usage + Usage.of_reply(reply)
-        decided = selection.model_copy(update={"tool": tool, "adapter": f"upstream:{rule.upstream}", "usage": usage})
+        decided = selection.model_copy(update={"tool": tool, "adapter": f"{FROM_UPSTREAM}{rule.upstream}", "usage": usage})
         return decided, Outside(rule.upstream, "low_margin")
 
     async def answer(
@@ -127,7 +131,8 @@ class Upstreams:
             told = False
             try:
                 with self._asking(name, "answer") as model:
-                    async with aclosing(_events(model, body, stream=stream)) as events:
+                    asked = {field: value for field, value in body.items() if field not in ENGINES_OWN}
+                    async with aclosing(_events(model, asked, stream=stream)) as events:
                         async for event in events:
                             if not told:
                                 yield Outside(name, "answer")

@@ -121,3 +121,9 @@ def test_results_that_are_none(result: str) -> None:
 def test_hostile_results_and_arguments_are_read_like_others(hostile: str) -> None:
     assert not is_failure(hostile)
     assert likeness("t", hostile) == likeness("t", hostile)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
+def test_a_number_that_json_does_not_have_fails_like_others(number: str) -> None:
+    failed = ("seek", f'{{"offset": {number}}}', "Error: out of range")
+    assert stopped(failed, failed) == {likeness(*failed[:2])}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
-from services.gateway.toolsets import Catalogue, Toolset
+import pytest
+from structlog.testing import capture_logs
+
+from services.gateway.toolsets import Catalogue, Toolset, read_catalogue
+from services.gateway.wire.requests import MAX_TOOLS
 from services.shared.contracts.errors import ModelNotFound
 from services.shared.contracts.tools import Tool, tools_digest
 from tests.fakes import tool
@@ -81,3 +86,14 @@ def test_parameters_get_the_registered_order_on_every_level_and_keep_what_the_cl
     assert list(first.parameters["properties"]) == ["path", "edits", "dryRun"]
     assert list(first.parameters["properties"]["edits"]["items"]["properties"]) == ["oldText", "newText"]
     assert (first, second) == (sent, LIST)
+
+
+def test_a_toolset_of_more_tools_than_a_decision_can_have_is_left_out_and_the_others_serve(tmp_path: Path) -> None:
+    for name, many in (("largest", MAX_TOOLS), ("too_large", MAX_TOOLS + 1)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tools.json").write_text(json.dumps([tool(f"t{number}").openai() for number in range(many)]))
+    with capture_logs() as logs:
+        assert read_catalogue("base", tmp_path).models == ["base", "largest"]
+    [told] = logs
+    assert told["error"].startswith(f"it has {MAX_TOOLS + 1} tools")
+    assert "too_large" in told["file"]

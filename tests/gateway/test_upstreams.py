@@ -12,7 +12,7 @@ import pytest
 
 from services.gateway.events import AnswerChunk, Answered, Outside
 from services.gateway.upstreams import Upstreams, UpstreamsFile, read_upstreams, says_private
-from services.gateway.wire.requests import Sender
+from services.gateway.wire.requests import CONTINUING, Sender
 from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, UpstreamError
 from services.shared.contracts.selection import Selection, SelectionRequest
 from services.shared.contracts.tools import JsonObject, ToolsetRef
@@ -98,6 +98,18 @@ STAYS = [
     (ANN, "memory"),
     (ANN, "other"),
 ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_only_engines_know_is_not_asked_elsewhere(stream: bool) -> None:
+    world = World()
+    body = {**BODY, **CONTINUING, "top_k": 5, "top_p": 0.5}
+    async for _ in world.upstreams.answer(ANN, "files", body, stream=stream, engine=world.engine):
+        pass
+    assert world.elsewhere.asked == [{**BODY, "top_p": 0.5}]
+    async for _ in world.upstreams.answer(Sender(), "files", body, stream=stream, engine=world.engine):
+        pass
+    assert world.engine.chats == [body]
 
 
 @pytest.mark.parametrize(("sender", "toolset"), STAYS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
@@ -22,12 +23,13 @@ WITHOUT_KEY = {"/livez", "/readyz", "/metrics"}
 
 @dataclass(frozen=True)
 class Visit:
-    """The caller of the request that is being served, and who counts what it uses."""
+    """The caller of the request that is being served, since when it is (time.monotonic), and who counts what it uses."""
 
     caller: Caller
     limits: Limits | None = None
     metrics: GatewayMetrics | None = None
     estimated: int = 0
+    since: float = field(default_factory=time.monotonic)
 
     def charge(self, usage: Usage) -> None:
         """Counts what a turn used, also one that failed or was left."""

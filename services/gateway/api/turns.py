@@ -15,7 +15,7 @@ import anyio
 import structlog
 
 from services.gateway.admission import Admission, Refused
-from services.gateway.api.callers import visit
+from services.gateway.api.callers import Visit, visit
 from services.gateway.api.headers import tell_about
 from services.gateway.api.pauses import BeforeWaiting
 from services.gateway.events import Event
@@ -83,13 +83,32 @@ class Turns:
         return Turn(self, events, record)
 
     async def count_tokens(self, request: ChatRequest) -> int:
-        """The prompt's tokens, without a turn.
+        """The prompt's tokens, without a turn, but in the place of one and within the request's time.
 
         Raises:
             Forbidden: the caller's key is not good for this toolset.
+            Refused: there is no place.
+            DeadlineExceeded: the request's time is over.
         """
         _permit(visit().caller, request, self.pipeline.catalogue)
-        return await self.pipeline.count_tokens(request)
+        left_s = self.time_left_s(visit())
+        place = self.admission.place(visit().caller.name, continues=_continues(request), time_left_s=left_s)
+        try:
+            async with asyncio.timeout(left_s), place:
+                return await self.pipeline.count_tokens(request)
+        except TimeoutError:
+            raise self.too_long() from None
+        except Refused as error:
+            self.metrics.refused.labels(error.reason).inc()
+            raise
+
+    def time_left_s(self, visit: Visit) -> float:
+        """Seconds that the request of `visit` still has."""
+        return visit.since + self.request_timeout_s - time.monotonic()
+
+    def too_long(self) -> DeadlineExceeded:
+        """What a request fails of that has no time left."""
+        return DeadlineExceeded(f"the request took longer than {self.request_timeout_s:g} s (setting request_timeout_s)")
 
     def run(self, events: AsyncGenerator[Event]) -> Turn:
         """Starts a turn whose events come from somewhere else than the pipeline: from the base model.
@@ -194,8 +213,8 @@ class Turn:
         request = self.record.request
         return self._turns.admission.place(
             self._visit.caller.name,
-            continues=request is not None and request.messages[-1].get("role") == "tool",
-            time_left_s=self._turns.request_timeout_s,
+            continues=request is not None and _continues(request),
+            time_left_s=self._turns.time_left_s(self._visit),
         )
 
     async def _run(self, events: AsyncIterator[Event]) -> AgentFluxError | None:
@@ -205,7 +224,7 @@ class Turn:
         meter = Meter()
         try:
             # Closed here and not when it is collected: a client that left may have left us waiting for its reading.
-            async with asyncio.timeout(self._turns.request_timeout_s), aclosing(self._source), self._place():
+            async with asyncio.timeout(self._turns.time_left_s(self._visit)), aclosing(self._source), self._place():
                 self.record.timing.admitted()
                 self._turns.metrics.admission_wait.observe(time.perf_counter() - started)
                 async for event in events:
@@ -223,9 +242,7 @@ class Turn:
                     self._take(event)
                     self.record.timing.go_on()
         except TimeoutError:
-            end = DeadlineExceeded(
-                f"the request took longer than {self._turns.request_timeout_s:g} s (setting request_timeout_s)"
-            )
+            end = self._turns.too_long()
         except AgentFluxError as error:
             if isinstance(error, Refused):
                 self._turns.metrics.refused.labels(error.reason).inc()
@@ -256,6 +273,11 @@ class Turn:
                 semconv.OUTPUT_TOKENS: usage.completion_tokens,
             }
         )
+
+
+def _continues(request: ChatRequest) -> bool:
+    """Whether it belongs to a running tool loop."""
+    return request.messages[-1].get("role") == "tool"
 
 
 def _permit(caller: Caller, request: ChatRequest, catalogue: Catalogue) -> None:

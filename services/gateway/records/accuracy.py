@@ -9,6 +9,7 @@ from typing import Any, Literal
 from services.gateway.events import Outside, Selected
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.records.record import TurnRecord
+from services.gateway.upstreams import FROM_UPSTREAM
 from services.shared.chassis.telemetry import exemplar
 from services.shared.contracts.adapters import ADAPTER_NAME
 from services.shared.contracts.tools import JsonObject
@@ -34,7 +35,8 @@ class Accuracy:
             return
         self._metrics.overhead.observe(overhead_s, exemplar())
         for outside in turn.outside:
-            self._metrics.fallbacks.labels(fallback_outside(outside)).inc()
+            if reason := fallback_outside(outside):
+                self._metrics.fallbacks.labels(reason).inc()
         names = {tool.name for tool in turn.request.tools}
         for each in turn.decided:
             selected = each.selected
@@ -53,17 +55,21 @@ class Accuracy:
 
 
 def fallback(selected: Selected) -> str | None:
-    """Why a decision is not simply the one of its toolset's adapter; None where it is."""
+    """Why a decision is not simply the one of its toolset's adapter; None where it is, or where an upstream took it."""
+    if selected.selection.adapter.startswith(FROM_UPSTREAM):
+        return None
     if selected.toolset is None:
         return "unregistered"
-    if not ADAPTER_NAME.fullmatch(selected.selection.adapter):
-        return "no_adapter"
     # The vote's answer was not likely enough (setting answer_threshold of the selector), so a tool had to win.
-    return "overruled" if selected.selection.margin < 0 else None
+    if selected.selection.margin < 0:
+        return "overruled"
+    return None if ADAPTER_NAME.fullmatch(selected.selection.adapter) else "no_adapter"
 
 
-def fallback_outside(outside: Outside) -> str:
-    """The same for a decision that an upstream was asked about."""
+def fallback_outside(outside: Outside) -> str | None:
+    """The same for a decision that an upstream was asked about; None where it was asked for an answer, which decides nothing."""
+    if outside.purpose == "answer":
+        return None
     return "upstream_failed" if outside.failure else "low_margin"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -148,12 +148,33 @@ class StoredResponses:
         return History(items=[*items, *record.items], chain=chain, bytes=size)
 
     async def items(self, caller: str, ids: Sequence[str]) -> dict[str, JsonObject]:
-        """Those of these items that stored responses of the caller hold; an item's id tells its response."""
+        """Those of these items that stored responses of the caller hold; an item's id tells its response.
+
+        Raises:
+            InvalidRequest: they are of too many responses, or too much text; an item counts as often as it is named.
+            Unavailable: the store cannot be asked.
+        """
         homes = sorted({f"resp_{found[1]}" for each in ids if (found := OUR_ITEM_ID.fullmatch(each))})
         if len(homes) > MAX_CHAIN:
             raise InvalidRequest(f"input refers to items of {len(homes)} responses; at most {MAX_CHAIN}", param="input")
-        loaded = await self._load(caller, homes) if homes else []
-        return {item["id"]: item for value in loaded if value is not None for item in _record(value).items}
+        uses, items, read = Counter(ids), dict[str, JsonObject](), 0
+        # No piece is larger than what may be read in all.
+        piece = max(1, self._max_history_bytes // self._max_record_bytes)
+        for start in range(0, len(homes), piece):
+            loaded = [value for value in await self._load(caller, homes[start : start + piece]) if value is not None]
+            read += sum(map(len, loaded))
+            self._bound_references(read)
+            items |= {item["id"]: item for value in loaded for item in _record(value).items if item["id"] in uses}
+        self._bound_references(sum(times * len(json.dumps(items[each])) for each, times in uses.items() if each in items))
+        return items
+
+    def _bound_references(self, size: int) -> None:
+        if size > self._max_history_bytes:
+            raise InvalidRequest(
+                f"input refers to stored responses or items of {size} bytes; at most {self._max_history_bytes} (setting "
+                "max_body_bytes) can be referred to: leave out what is not needed, and repeat no item",
+                param="input",
+            )
 
     async def _load(self, caller: str, ids: Sequence[str]) -> list[bytes | None]:
         if not all(OUR_RESPONSE_ID.fullmatch(each) for each in ids):

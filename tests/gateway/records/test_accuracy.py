@@ -51,7 +51,10 @@ def call(tool: str, **arguments: object) -> list[JsonObject]:
         (selected(), None),
         (selected(toolset=None, adapter="base"), "unregistered"),
         (selected(adapter="base"), "no_adapter"),
-        (selected(margin=-0.1), "overruled"),
+        (selected(adapter="base", margin=-0.1), "overruled"),
+        # What a second opinion says is counted where it was asked for.
+        (selected(adapter="upstream:cloud", margin=0.1), None),
+        (selected(toolset=None, adapter="upstream:cloud", margin=-0.1), None),
         (selected(None), None),
     ],
 )
@@ -62,6 +65,24 @@ def test_a_decision_that_is_not_the_adapters_is_a_fallback_by_its_reason(decisio
 def test_an_upstream_that_was_asked_is_a_fallback_and_so_is_its_failure() -> None:
     assert fallback_outside(Outside("cloud", "low_margin")) == "low_margin"
     assert fallback_outside(Outside("cloud", "low_margin", "upstream_error")) == "upstream_failed"
+
+
+@pytest.mark.parametrize("failure", [None, "upstream_error"])
+def test_an_answer_from_an_upstream_is_no_decision(failure: str | None) -> None:
+    assert fallback_outside(Outside("cloud", "answer", failure)) is None
+
+
+def test_a_second_opinion_is_one_fallback() -> None:
+    registry = CollectorRegistry()
+    turn = TurnRecord(chat_request([user()]))
+    for event in (Outside("cloud", "low_margin"), selected(adapter="upstream:cloud", margin=0.1)):
+        turn.note(event)
+    Accuracy(GatewayMetrics(registry)).ended(turn)
+    values = {
+        reason: registry.get_sample_value("agentflux_fallbacks_total", {"reason": reason})
+        for reason in ("low_margin", "no_adapter")
+    }
+    assert values == {"low_margin": 1, "no_adapter": None}
 
 
 @pytest.mark.parametrize(

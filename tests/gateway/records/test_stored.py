@@ -155,6 +155,30 @@ async def test_items_are_found_by_their_ids_alone() -> None:
     assert [found[each]["content"] for each in wanted] == ["0!", "1"]
 
 
+async def test_references_are_bounded_by_what_is_read_and_by_what_they_stand_for() -> None:
+    class Reading(MemoryBlobs):
+        read = 0
+
+        async def load(self, keys: Any) -> list[bytes | None]:
+            self.read += len(keys)
+            return await super().load(keys)
+
+    blobs = Reading(ttl_s=60)
+    stored, _ = responses(blobs, max_record_bytes=1_000, max_history_bytes=5_000)
+    made = [record(History(), text="x" * 300) for _ in range(20)]
+    for each in made:
+        assert await stored.keep("", each)
+    wanted = [item_id(each.response["id"], 0, "message") for each in made]
+    assert len(await stored.items("", wanted[:4])) == 4
+    assert len(await stored.items("", wanted[:1] * 8)) == 1
+    blobs.read = 0
+    for too_much in (wanted, wanted[:1] * 20):
+        with pytest.raises(InvalidRequest, match="at most 5000") as refused:
+            await stored.items("", too_much)
+        assert refused.value.param == "input"
+    assert blobs.read < len(wanted), "what is refused was read to its end"
+
+
 async def test_a_response_that_is_too_large_is_not_stored_and_counted() -> None:
     stored, registry = responses(max_record_bytes=500)
     assert await stored.keep("", record(History()))
