@@ -48,7 +48,8 @@ class EngineSettings(ServiceSettings):
     """Compute threads (cpu only); None takes every core that this process may use."""
 
     max_queued_requests: int = Field(default=256, ge=1)
-    """Requests that may wait inside vLLM; more are refused with 503, which our clients retry."""
+    """Prompts that vLLM takes at once, running or waiting; more are refused with 503, which our clients retry. A vote has up to
+    64 at a time; a limit below that shuts large toolsets out."""
 
     adapter_store: Path | None = None
     """Folder of the published adapters, the same for all services; None serves the base model alone."""

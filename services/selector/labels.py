@@ -59,6 +59,8 @@ LogProbs = Mapping[Node, Mapping[int, float]]
 NEGLIGIBLE = 1e-4
 # After so many waves everything that is left is read at once: a model that spreads its votes is not made to wait.
 _PATIENCE = 3
+# The engine has a limit on the prompts of all its callers (its max_queued_requests): a vote takes a part of it, not all.
+NODES_PER_CALL = 64
 
 
 def next_wave(trie: LabelTrie, logprobs: LogProbs, *, wave: int) -> list[Node]:
@@ -97,7 +99,7 @@ def _negligible(few: Sequence[float], most: Sequence[float]) -> bool:
 
 
 def scoring_calls(trie: LabelTrie, wave: Iterable[Node], max_ids: int) -> list[ScoringCall]:
-    """As few engine calls as needed: the ids of one call are scored at all its nodes, and are at most `max_ids`.
+    """As few engine calls as needed, of at most `NODES_PER_CALL` nodes and `max_ids` ids, which are scored at all its nodes.
 
     A toolset of usual size fits in one call. A node with more children than that appears in several.
     """
@@ -107,7 +109,7 @@ def scoring_calls(trie: LabelTrie, wave: Iterable[Node], max_ids: int) -> list[S
     ids: set[int] = set()
     for node in wave:
         for part in _parts(children_of[node], max_ids):
-            if nodes and len(ids | set(part)) > max_ids:
+            if nodes and (len(nodes) == NODES_PER_CALL or len(ids | set(part)) > max_ids):
                 calls.append(ScoringCall(nodes, sorted(ids)))
                 nodes, ids = [], set()
             nodes.append(node)

@@ -132,19 +132,15 @@ class Selector:
         for wave in itertools.count():
             if not (nodes := next_wave(trie, logprobs, wave=wave)):
                 break
-            calls = scoring_calls(trie, nodes, self._max_scored_tokens)
-            replies = await asyncio.gather(
-                *(
-                    self._engine.score(model, [[*base, *node] for node in call.nodes], call.token_ids, priority=self._priority)
-                    for call in calls
-                )
-            )
-            for call, scores in zip(calls, replies, strict=True):
+            # One after the other: together they would be as much for the engine as one call of them all.
+            for call in scoring_calls(trie, nodes, self._max_scored_tokens):
+                prompts = [[*base, *node] for node in call.nodes]
+                scores = await self._engine.score(model, prompts, call.token_ids, priority=self._priority)
+                if not logprobs:
+                    # What later calls find in the cache, this one has put there.
+                    cached = scores.usage.cached_tokens
                 for node, row in zip(call.nodes, scores.logprobs, strict=True):
                     logprobs.setdefault(node, {}).update(row)
-            if wave == 0:
-                # What later waves find in the cache, this one has put there.
-                cached = max(scores.usage.cached_tokens for scores in replies)
         return logprobs, cached
 
     async def _sample(

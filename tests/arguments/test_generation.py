@@ -5,17 +5,21 @@ from __future__ import annotations
 import pytest
 
 from services.arguments.generation import Writer
+from services.shared.clients.engines import EngineFleet
 from services.shared.contracts.adapters import NoReleases, ServedRelease
 from services.shared.contracts.arguments import ArgumentsRequest
+from services.shared.contracts.engine import Engine
 from services.shared.contracts.errors import (
     ArgumentsInvalid,
     ContextLengthExceeded,
+    EngineUnavailable,
     InvalidRequest,
     InvalidToolSchema,
     Unavailable,
 )
 from services.shared.contracts.tools import Tool
 from tests.fakes import FILES, FixedReleases, ScriptedEngine, served_release, tool, toy_renderer
+from tests.shared.clients.fake_engine import engines
 
 pytestmark = pytest.mark.anyio
 RENDERER = toy_renderer()
@@ -90,6 +94,14 @@ async def test_a_grammar_that_the_engine_refuses_is_an_unusable_schema() -> None
         await writer(Refusing()).generate(request())
 
 
+async def test_an_adapter_that_the_engine_has_lost_is_no_fault_of_the_schema() -> None:
+    async with engines(1, mood="bare") as (fake,):
+        fleet = EngineFleet.connect(fake.url, timeout_s=10, role="arguments", base_model="base")
+        with pytest.raises(EngineUnavailable, match="does not exist"):
+            await with_releases(fleet, served_release(7)).generate(request(toolset=FILES, release=7))
+        await fleet.aclose()
+
+
 async def test_a_full_context_is_refused_with_its_size() -> None:
     with pytest.raises(ContextLengthExceeded, match="no room is left"):
         await writer(ScriptedEngine("{}", context=40)).generate(request())
@@ -100,7 +112,7 @@ async def test_a_tool_that_is_not_among_the_tools_is_named() -> None:
         await writer(ScriptedEngine()).generate(request(tool="rm_rf"))
 
 
-def with_releases(engine: ScriptedEngine, *releases: ServedRelease) -> Writer:
+def with_releases(engine: Engine, *releases: ServedRelease) -> Writer:
     return Writer(engine, RENDERER, FixedReleases(*releases), base_model="base", max_tokens=64, grounding=4.0)
 
 

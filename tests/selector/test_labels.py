@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.selector.labels import NEGLIGIBLE, LabelTrie, Node, build_trie, next_wave, path_logprob, scoring_calls
+from services.selector.labels import (
+    NEGLIGIBLE,
+    NODES_PER_CALL,
+    LabelTrie,
+    Node,
+    build_trie,
+    next_wave,
+    path_logprob,
+    scoring_calls,
+)
 from services.shared.contracts.prompts import LabelTokens, PromptRenderer
 from tests.fakes import tool, toy_renderer
 
@@ -52,6 +61,7 @@ def test_the_calls_together_score_every_child_of_every_node_within_the_limit(lab
     trie = build_trie(spell(RENDERER, labels))
     calls = scoring_calls(trie, trie.nodes(), max_ids)
     assert all(0 < len(call.token_ids) <= max_ids for call in calls)
+    assert all(0 < len(call.nodes) <= NODES_PER_CALL for call in calls)
     for node, children in trie.nodes().items():
         scored = {token for call in calls if node in call.nodes for token in call.token_ids}
         assert scored >= set(children)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.selector.labels import NEGLIGIBLE
+from services.selector.labels import NEGLIGIBLE, NODES_PER_CALL
 from services.selector.selecting import Sampling, Selector
 from services.shared.contracts.adapters import NoReleases, Releases
+from services.shared.contracts.engine import Scores
 from services.shared.contracts.errors import ContextLengthExceeded, InvalidRequest
 from services.shared.contracts.prompts import PromptRenderer, answer_label
 from services.shared.contracts.selection import SelectionRequest
@@ -20,6 +22,9 @@ from tests.fakes import FILES, FixedReleases, ScriptedEngine, ToyEngine, served_
 pytestmark = pytest.mark.anyio
 RENDERER = toy_renderer()
 MESSAGES = [{"role": "user", "content": "Read it."}]
+VERBS = ("get", "list", "create", "update", "delete", "search", "archive", "export")
+NOUNS = ("project", "repository", "workflow", "release")
+PARTS = ("issue", "review", "branch", "comment")
 
 
 def selector(engine: ToyEngine, strategy: str = "exact", max_scored_tokens: int = 128) -> Selector:
@@ -55,6 +60,30 @@ async def test_the_exact_distribution_is_that_of_scoring_every_full_name(names: 
     request = SelectionRequest(tools=[tool(name) for name in names], messages=MESSAGES)
     selection = await selector(engine, max_scored_tokens=limit).select(request)
     assert math.fsum(selection.probabilities.values()) == pytest.approx(1.0)
+    assert selection.probabilities == pytest.approx(brute_force(engine, request), abs=2 * NEGLIGIBLE)
+
+
+class CountingEngine(ToyEngine):
+    """An engine that remembers how many prompts it had at once, at most."""
+
+    now = most = 0
+
+    async def score(self, model: str, prompts: list[list[int]], token_ids: list[int], *, priority: int = 0) -> Scores:
+        self.now += len(prompts)
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= len(prompts)
+        return await super().score(model, prompts, token_ids, priority=priority)
+
+
+async def test_a_vote_on_the_largest_toolset_leaves_the_engine_room_for_others() -> None:
+    names = [f"{verb}_{noun}_{part}" for verb in VERBS for noun in NOUNS for part in PARTS]
+    engine = CountingEngine()
+    request = SelectionRequest(tools=[tool(name) for name in names], messages=MESSAGES)
+    selection = await selector(engine).select(request)
+    assert len(names) == 128
+    assert sum(len(prompts) for prompts, _ in engine.score_calls) > 256, "more than vLLM takes at once"
+    assert engine.most <= NODES_PER_CALL
     assert selection.probabilities == pytest.approx(brute_force(engine, request), abs=2 * NEGLIGIBLE)
 
 

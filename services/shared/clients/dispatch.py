@@ -14,7 +14,7 @@ from services.shared.clients.engine_metrics import EngineMetrics
 from services.shared.clients.health import Evidence, RetryBudget, to_be_asked
 from services.shared.clients.placement import Placement
 from services.shared.clients.replica import Replica, evidence_of
-from services.shared.contracts.errors import DeadlineExceeded, EngineUnavailable
+from services.shared.contracts.errors import AdapterRefused, DeadlineExceeded, EngineUnavailable
 
 log = structlog.get_logger()
 
@@ -37,8 +37,8 @@ class Dispatch:
     """Gives calls to `replicas`.
 
     A try that failed is followed by one on another engine, unless something of the reply has reached the caller: after a refused
-    connection always, since no engine had work with it; once, and within a budget, after a lost connection, a 503, or an engine
-    that fell silent.
+    connection or a refused adapter always, since no engine had work with it; once, and within a budget, after a lost connection,
+    a 503, or an engine that fell silent.
     """
 
     def __init__(self, replicas: Sequence[Replica], metrics: EngineMetrics, *, timeout_s: float) -> None:
@@ -72,6 +72,11 @@ class Dispatch:
                 self.notice(replica, evidence)
             if not (call.is_moved or self._may_retry(call, evidence)):
                 raise
+            call.is_moved = False
+        except AdapterRefused as error:
+            # The release chose the adapter, not the caller, whose request is as good as it was when this engine had it.
+            if not (call.is_moved or self._may_retry(call, "refused")):
+                raise EngineUnavailable(f"engine at {replica.url} does not serve {call.model}: {error.message}") from error
             call.is_moved = False
         finally:
             replica.health.inflight -= 1

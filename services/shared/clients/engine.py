@@ -10,8 +10,10 @@ from typing import Any
 import orjson
 
 from services.shared.clients.http import HttpClient
+from services.shared.contracts.adapters import ADAPTER_NAME
 from services.shared.contracts.engine import BACKGROUND_PRIORITY, Completion, CompletionRequest, Completions, Scores
 from services.shared.contracts.errors import (
+    AdapterRefused,
     AgentFluxError,
     ContextLengthExceeded,
     EngineUnavailable,
@@ -126,23 +128,25 @@ class EngineClient:
                 async for data in chunks:
                     yield _chunk(data)
         except (InvalidRequest, UpstreamError) as error:
-            raise _translated(error, path, _PROMPTS.get(path, "messages")) from error
+            raise _translated(error, path, _PROMPTS.get(path, "messages"), body["model"]) from error
 
     async def _post(self, path: str, body: JsonObject, *, prompt: str = "messages") -> JsonObject:
         try:
             reply: JsonObject = await self._http.post(path, body)
         except AgentFluxError as error:
-            raise _translated(error, path, prompt) from error
+            raise _translated(error, path, prompt, body["model"]) from error
         return reply
 
 
-def _translated(error: AgentFluxError, path: str, prompt: str) -> AgentFluxError:
+def _translated(error: AgentFluxError, path: str, prompt: str, model: str) -> AgentFluxError:
     """vLLM's own words for what has a name here; `prompt` is the caller's field that the prompt was made from."""
     if isinstance(error, InvalidRequest | UpstreamError):
         if _CONTEXT_OVERFLOW.search(error.message):
             return ContextLengthExceeded(error.message, param=prompt)
         if _NO_ROUTE.search(error.message):
             return NotFound(f"this engine does not serve {path}; it serves one model, for one kind of task ({error.message})")
+    if isinstance(error, InvalidRequest) and ADAPTER_NAME.fullmatch(model) and model in error.message:
+        return AdapterRefused(error.message)
     if "EngineDead" in error.message or "EngineCore" in error.message:
         return EngineUnavailable(f"{error.message} (the engine restarts by itself; try again)")
     return error

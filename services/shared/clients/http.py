@@ -170,7 +170,9 @@ class HttpClient:
                 await response.aclose()
         except httpx.TimeoutException as error:
             if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
-                raise self._unavailable(f"{self.service} at {self.base_url} does not accept connections") from error
+                raise self._unavailable(
+                    f"{self.service} at {self.base_url} does not accept connections, or its name cannot be looked up in time"
+                ) from error
             raise DeadlineExceeded(f"{self.service} did not answer {path} in time") from error
         except httpx.TransportError as error:
             reason = str(error) or type(error).__name__

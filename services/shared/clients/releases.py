@@ -120,7 +120,7 @@ class ReleaseWatcher:
         self._poll_s = poll_s
         self._serving: dict[str, ServedRelease] = {}
         self._known: dict[tuple[str, int], ServedRelease] = {}
-        self._refused: dict[str, int] = {}
+        self._refused: dict[str, Release] = {}
         self._retry_at: dict[str, float] = {}
         self._warmed: set[str] = set()
         self._complaints: dict[str, str] = {}
@@ -190,7 +190,9 @@ class ReleaseWatcher:
         toolset, release = manifest.toolset, manifest.current
         self.metrics.expect(toolset)
         serving = self._serving.get(toolset)
-        if (serving and serving.number == release.number) or self._refused.get(toolset) == release.number:
+        # Not by its number alone: after a manifest was removed, or put back from a copy, numbers come a second time.
+        serves = serving and (serving.number, serving.adapters) == (release.number, release.adapters)
+        if serves or self._refused.get(toolset) == release:
             return True
         if time.monotonic() < self._retry_at.get(toolset, 0.0):
             return False
@@ -200,7 +202,7 @@ class ReleaseWatcher:
             await self._warm_all(found.adapters.names)
         except (InvalidRequest, NotFound) as error:
             # By us or by an engine, whose limits (such as the rank) only it knows. What is immutable stays refused.
-            self._refused[toolset] = release.number
+            self._refused[toolset] = release
             self.metrics.changes.labels(toolset, "refused").inc()
             log.error("release refused", toolset=toolset, release=release.number, reason=error.message, serving=_number(serving))
             return True

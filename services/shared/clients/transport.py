@@ -85,7 +85,8 @@ class AiohttpTransport:
     def __init__(self, base_url: str, timeout: httpx.Timeout) -> None:
         self._uds = base_url.removeprefix("unix:") if base_url.startswith("unix:") else None
         self._base_url = "http://localhost" if self._uds else base_url.rstrip("/")
-        self._timeout = aiohttp.ClientTimeout(sock_connect=timeout.connect, sock_read=timeout.read)
+        # aiohttp's `connect` bounds the look-up of the name as well; for a place in the pool, which it also covers, nobody waits.
+        self._timeout = aiohttp.ClientTimeout(connect=timeout.connect, sock_read=timeout.read)
         self._session: aiohttp.ClientSession | None = None
         # Parsing a URL costs as much as sending a request, and nearly all requests go to a few paths.
         self._urls: dict[str, URL] = {}

@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import psutil
 
-Mood = Literal["well", "busy", "strict", "drops", "breaks", "mute", "frozen"]
-"""busy: 503. strict: 400. drops: resets the connection instead of an answer. breaks: in the middle of the answer. mute: takes
-requests and never answers them. frozen: not even to who asks whether it lives."""
+Mood = Literal["well", "busy", "strict", "bare", "drops", "breaks", "mute", "frozen"]
+"""busy: 503. strict: 400. bare: 404 for every adapter. drops: resets the connection instead of an answer. breaks: in the middle
+of the answer. mute: takes requests and never answers them. frozen: not even to who asks whether it lives."""
 
 
 class FakeEngine:
@@ -78,6 +78,8 @@ class FakeEngine:
             return write(writer, _error("The request queue is full", 503), "503 Service Unavailable")
         if self.mood == "strict":
             return write(writer, _error("LoRA rank 64 is greater than max_lora_rank 16.", 400), "400 Bad Request")
+        if self.mood == "bare" and body["model"] != "base":
+            return write(writer, _error(f"{body['model']!r} does not exist: it is no published adapter.", 404), "404 Not Found")
         if self.mood == "drops":
             _reset(writer)
             raise ConnectionResetError

@@ -20,6 +20,7 @@ from services.shared.clients.health import INTERVAL_S, LOOK_TIMEOUT_S, PATIENCE,
 from services.shared.clients.http import HttpClient
 from services.shared.contracts.engine import CompletionRequest
 from services.shared.contracts.errors import (
+    AdapterRefused,
     AgentFluxError,
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -252,9 +253,10 @@ async def test_warming_reaches_every_engine_that_lives_and_names_those_that_fail
 
 async def test_an_adapter_that_an_engine_refuses_is_a_refusal_whatever_ails_the_others():
     async with engines(3) as fakes, fleet_of(*fakes) as fleet:
-        fakes[0].mood, fakes[1].mood, fakes[2].mood = "drops", "strict", "busy"
-        with pytest.raises(InvalidRequest, match="rank"):
-            await fleet.warm(SELECTOR, [1])
+        for mood, reason in (("strict", "rank"), ("bare", "does not exist")):
+            fakes[0].mood, fakes[1].mood, fakes[2].mood = "drops", mood, "busy"
+            with pytest.raises(InvalidRequest, match=reason):
+                await fleet.warm(SELECTOR, [1])
 
 
 # --- Second tries ---
@@ -299,6 +301,27 @@ async def test_a_request_that_kills_engines_kills_no_third_one():
         with pytest.raises(EngineUnavailable):
             await fleet.complete(conversation(0))
         assert sum(len(fake.requests) for fake in fakes) - sum(before) == 2
+
+
+async def test_an_adapter_that_one_engine_has_lost_is_served_by_another_whatever_the_budget():
+    async with engines(2) as fakes, fleet_of(*fakes) as fleet:
+        await fleet.score(SELECTOR, [[1]], [8])
+        (home,) = [fake for fake in fakes if fake.requests]
+        home.mood = "bare"
+        for _ in range(5):
+            assert (await fleet.score(SELECTOR, [[1]], [8])).logprobs
+        assert len(home.requests) == 6
+        assert metric(fleet, "agentflux_engine_retries_total", reason="refused") == 5
+        assert is_up(fleet, home)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_an_adapter_that_no_engine_has_is_not_the_callers_fault(count):
+    async with engines(count, mood="bare") as fakes, fleet_of(*fakes) as fleet:
+        with pytest.raises(EngineUnavailable, match=f"does not serve {SELECTOR}.*does not exist") as raised:
+            await fleet.score(SELECTOR, [[1, 5, 1]], [8])
+        assert raised.value.retry_after
+        assert [len(fake.requests) for fake in fakes] == [1] * count
 
 
 @pytest.mark.parametrize(("mood", "error"), [("strict", InvalidRequest), ("mute", DeadlineExceeded)])
@@ -394,6 +417,22 @@ async def test_what_an_engine_lacks_is_not_found(said, error):
         await engine.relay("/v1/embeddings", {"model": "base", "input": "a"})
     assert type(caught.value) is error
     assert caught.value.param == ("input" if error is ContextLengthExceeded else None)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (404, f"'{SELECTOR}' does not exist: it is neither the base model nor a published adapter."),
+        (400, f"adapter {SELECTOR} has rank 64, this engine takes up to 16"),
+        (400, f"LoRA adapter '{SELECTOR}' was found but could not be loaded."),
+    ],
+)
+async def test_an_adapter_that_an_engine_does_not_take_is_refused_by_name(status, said):
+    reply = httpx.Response(status, json={"error": {"message": said, "code": status}})
+    transport = httpx.MockTransport(lambda _: reply)
+    engine = EngineClient(HttpClient("http://engine", service="engine", timeout_s=5, transport=transport))
+    with pytest.raises(AdapterRefused, match=re.escape(said)):
+        await engine.score(SELECTOR, [[1]], [2])
 
 
 # --- Cancelling ---

@@ -146,6 +146,22 @@ async def test_what_is_refused_never_serves_and_the_release_before_serves_on(rea
         await world.until(lambda: world.serving == 3)
 
 
+@pytest.mark.parametrize("before", ["served", "refused"])
+async def test_a_number_that_comes_a_second_time_is_another_release(before: str) -> None:
+    async with World().at_work() as world:
+        if before == "refused":
+            world.store.damaged.add("a")
+        world.store.promote("a")
+        await world.until(lambda: world.counted(before) == 1)
+        world.store.releases = []
+        world.store.promote("b")
+        await world.until(lambda: world.engines.warmed[-1:] == ["b"] and world.serving == 1)
+        served = world.watcher.current("files")
+        assert served is not None
+        assert served.adapters.selector == "b"
+        assert (await world.watcher.numbered("files", 1)).adapters.selector == "b"
+
+
 async def test_while_an_engine_is_away_the_release_before_serves_and_the_new_one_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -63,8 +63,8 @@ def says(*pieces: bytes, hangs_up: bool = False) -> Handler:
 
 
 @contextlib.asynccontextmanager
-async def closed_afterwards(url: str) -> AsyncIterator[AiohttpTransport]:
-    transport = AiohttpTransport(url, httpx.Timeout(5))
+async def closed_afterwards(url: str, *, connect_s: float = 5) -> AsyncIterator[AiohttpTransport]:
+    transport = AiohttpTransport(url, httpx.Timeout(5, connect=connect_s))
     try:
         yield transport
     finally:
@@ -189,6 +189,16 @@ async def test_a_peer_that_is_faster_than_its_reader_has_to_wait():
 async def test_a_host_that_is_not_there_is_a_refused_connection(url):
     async with closed_afterwards(url) as transport:
         with pytest.raises(httpx.ConnectError):
+            await fetched(transport)
+
+
+async def test_a_name_that_is_not_resolved_in_time_is_a_connection_that_was_not_made_in_time(monkeypatch):
+    async def hangs(*_: object, **__: object) -> None:
+        await asyncio.sleep(30)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", hangs)
+    async with asyncio.timeout(10), closed_afterwards("http://slow-name.invalid", connect_s=0.1) as transport:
+        with pytest.raises(httpx.ConnectTimeout):
             await fetched(transport)
 
 
