@@ -59,6 +59,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
         profile = replace(profile, episodes=args.episodes)
     if args.epochs:
         profile = replace(profile, epochs=args.epochs)
+    # Where more are to be evaluated than the profile holds out, more are held out.
+    profile = replace(profile, heldout=max(profile.heldout, args.evaluated))
     tools = pinned_tools(args.toolset, args.toolsets_dir)
     if args.conversations and not tools:
         file = args.toolsets_dir / args.toolset / "tools.json"

@@ -271,6 +271,12 @@ def test_the_folder_of_a_training_is_that_of_all_it_is_made_from(
     assert len(set(folders)) == len(folders)
 
 
+def test_as_many_are_held_out_as_are_to_be_evaluated(arguments: argparse.Namespace) -> None:
+    usual = make_plan(arguments)
+    arguments.evaluated = 1600
+    assert (usual.profile.heldout, make_plan(arguments).profile.heldout) == (400, 1600)
+
+
 def test_conversations_need_the_tools_that_they_are_learned_with(arguments: argparse.Namespace) -> None:
     arguments.toolset = "yours"
     with pytest.raises(LookupError, match=r"there is no .*/yours/tools\.json: a list of OpenAI tools"):
