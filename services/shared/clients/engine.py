@@ -128,17 +128,17 @@ class EngineClient:
                 async for data in chunks:
                     yield _chunk(data)
         except (InvalidRequest, UpstreamError) as error:
-            raise _translated(error, path, _PROMPTS.get(path, "messages"), body.get("model")) from error
+            raise _translated(error, path, _PROMPTS.get(path, "messages"), body.get("model", "")) from error
 
     async def _post(self, path: str, body: JsonObject, *, prompt: str = "messages") -> JsonObject:
         try:
             reply: JsonObject = await self._http.post(path, body)
         except AgentFluxError as error:
-            raise _translated(error, path, prompt, body.get("model")) from error
+            raise _translated(error, path, prompt, body.get("model", "")) from error
         return reply
 
 
-def _translated(error: AgentFluxError, path: str, prompt: str, model: str | None) -> AgentFluxError:
+def _translated(error: AgentFluxError, path: str, prompt: str, model: str) -> AgentFluxError:
     """vLLM's own words for what has a name here; `prompt` is the caller's field that the prompt was made from."""
     if isinstance(error, InvalidRequest | UpstreamError):
         if _CONTEXT_OVERFLOW.search(error.message):
