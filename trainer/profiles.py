@@ -17,7 +17,8 @@ class Profile:
     whole, of the others only the first decision; those of more turns are learned whole. Rows longer than `max_tokens` are
     dropped. A batch has at most `batch_rows` rows and `batch_tokens` tokens, padding included. `checkpoint_steps` is the work
     that a kill can cost. `gradient_checkpointing` computes the activations of each layer a second time instead of keeping them: a
-    third more work, for batches that otherwise would not fit.
+    third more work, for batches that otherwise would not fit. `eight_bit` keeps what AdamW remembers in 8 bits instead of 32,
+    where bitsandbytes is installed.
     """
 
     episodes: int
@@ -37,6 +38,7 @@ class Profile:
     batch_tokens: int
     max_tokens: int
     gradient_checkpointing: bool
+    eight_bit: bool
     checkpoint_steps: int = 50
 
 
@@ -60,6 +62,7 @@ PROFILES = {
         batch_tokens=2500,
         max_tokens=640,
         gradient_checkpointing=False,
+        eight_bit=False,
     ),
     # As published for Qwen2.5-7B (arXiv 2510.00229 and its reference implementation).
     "paper": Profile(
@@ -80,5 +83,6 @@ PROFILES = {
         batch_tokens=65536,
         max_tokens=32768,
         gradient_checkpointing=True,
+        eight_bit=True,
     ),
 }

@@ -7,6 +7,7 @@ these, and worse at nothing. Forcing it is possible, and stays on the card with 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ FLOORS = {
 # What a selector may not lose, in share of right answers.
 LARGEST_LOSS = 0.02
 KEPT = ("answered_in_text", "outside_the_toolset")
-_PACKAGES = ("torch", "transformers", "peft", "tokenizers")
+_PACKAGES = ("torch", "transformers", "peft", "tokenizers", "bitsandbytes")
 
 
 class GateRefused(RuntimeError):
@@ -188,7 +189,7 @@ def card(adapter: Trained, origin: Origin, gate: JsonObject) -> AdapterCard:
         continues=adapter.continues,
         seed=origin.seed,
         gate=gate,
-        versions={name: importlib.metadata.version(name) for name in _PACKAGES},
+        versions={name: importlib.metadata.version(name) for name in _PACKAGES if importlib.util.find_spec(name)},
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         files=hashes_of(adapter.folder),
     )

@@ -7,6 +7,7 @@ between. A checkpoint is whole or absent, and a damaged one gives way to the one
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import math
 import os
@@ -175,6 +176,17 @@ def batches(rows: Sequence[TrainRow], profile: Profile, seed: int) -> list[list[
     return plan
 
 
+def optimizer_over(masters: list[torch.Tensor], profile: Profile) -> torch.optim.Optimizer:
+    """AdamW; one that remembers in 8 bits (arXiv 2110.02861) where the profile wants it and bitsandbytes is installed."""
+    kind: Any = torch.optim.AdamW
+    if profile.eight_bit and importlib.util.find_spec("bitsandbytes"):
+        from bitsandbytes.optim import AdamW8bit
+
+        kind = AdamW8bit
+    optimizer: torch.optim.Optimizer = kind(masters, lr=profile.learning_rate, weight_decay=profile.weight_decay)
+    return optimizer
+
+
 class _Run:
     """Where a training stands."""
 
@@ -185,8 +197,10 @@ class _Run:
         self.step = 0
         self.params = [param for param in model.parameters() if param.requires_grad]
         self.masters = [param.detach().float().clone().requires_grad_() for param in self.params]
-        self.optimizer = torch.optim.AdamW(self.masters, lr=profile.learning_rate, weight_decay=profile.weight_decay)
-        self.identity = sha256_of([job.data_sha256, repr(profile), seed, begin and hashes_of(begin)])
+        self.optimizer = optimizer_over(self.masters, profile)
+        self.identity = sha256_of(
+            [job.data_sha256, repr(profile), type(self.optimizer).__name__, seed, begin and hashes_of(begin)]
+        )
 
     def advance(self, activation: Sequence[int] | None) -> float:
         """One step; the mean loss per target."""

@@ -74,6 +74,36 @@ def test_a_run_stopped_anywhere_ends_in_the_same_bytes(rows: list[TrainRow], tmp
         assert sha256(train(tiny_base(), job(rows), PROFILE, out, seed=0)) == whole
 
 
+def test_an_optimizer_of_8_bits_learns_too_and_may_be_stopped(rows: list[TrainRow], tmp_path: Path) -> None:
+    # Tensors of fewer than 4,096 numbers keep 32 bits, so the rank is one that no such model needs.
+    profile = replace(PROFILE, rank=128, alpha=128, eight_bit=True, learning_rate=3e-3)
+    losses: list[float] = []
+
+    def tick(step: int, steps: int, loss: float, tokens: int) -> None:
+        losses.append(loss)
+        if len(losses) == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tiny_base(), job(rows), profile, tmp_path / "halted", seed=0, tick=tick)
+    (newest,) = (tmp_path / "halted" / "select.checkpoints").glob("*.pt")
+    remembered = torch.load(newest, weights_only=True)["optimizer"]["state"].values()
+    quantized = [one["__bnb_optimizer_quant_state__"]["state1"].dtype for one in remembered]
+    assert torch.uint8 in quantized
+    halted = sha256(train(tiny_base(), job(rows), profile, tmp_path / "halted", seed=0, tick=tick))
+    assert losses[-1] < 0.8 * losses[0]
+    assert halted == sha256(train(tiny_base(), job(rows), profile, tmp_path / "whole", seed=0))
+    assert halted != sha256(train(tiny_base(), job(rows), replace(profile, eight_bit=False), tmp_path / "exact", seed=0))
+
+
+def test_where_no_optimizer_of_8_bits_is_installed_it_has_32(
+    base: Any, rows: list[TrainRow], tmp_path: Path, monkeypatch: Any
+) -> None:
+    exact = sha256(train(base, job(rows), PROFILE, tmp_path / "exact", seed=0))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert exact == sha256(train(base, job(rows), replace(PROFILE, eight_bit=True), tmp_path / "other", seed=0))
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(rows: list[TrainRow], tmp_path: Path) -> None:
     whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
 
