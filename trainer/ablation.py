@@ -184,7 +184,7 @@ def some(path: Path, tools: Sequence[Tool], count: int, followed: int | None = 1
     found: list[Decision] = []
     for row in rows:
         if len(found) < count:
-            own = decisions(row.id, row.kind, row.messages, tools, row.failed, row.accepted)
+            own = decisions(row.id, row.kind, row.messages, tools, row.mistakes, row.accepted)
             found += thinned(own, followed) if followed else [one for one in own if one.turn == 0]
     return found
 

@@ -14,14 +14,17 @@ _Row = TypeVar("_Row", bound=BaseModel)
 
 
 class Call(BaseModel):
-    """The assistant calls `tool`; `fails` when the plan expects the tool to report an error."""
+    """The assistant calls `tool`; `fails` when the plan expects the tool to report an error.
+
+    With None the plan cannot know: the user wanted this very call, and where it fails, that is what the answer says.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     do: Literal["call"] = "call"
     tool: str
     arguments: JsonObject
-    fails: bool = False
+    fails: bool | None = False
 
 
 class Say(BaseModel):

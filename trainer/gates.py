@@ -58,10 +58,10 @@ def tool_exists(row: Trajectory) -> str | None:
 
 
 def schema(row: Trajectory) -> str | None:
-    """The arguments satisfy the tool's whole JSON Schema; a call that failed was shown to be wrong, and may not."""
+    """The arguments satisfy the tool's whole JSON Schema; a call that failed by mistake may not."""
     tools = {tool.name: tool for tool in tools_of(row)}
     for call in calls_of(row):
-        if call["id"] in row.failed:
+        if call["id"] in row.mistakes:
             continue
         arguments = json.loads(call["function"]["arguments"])
         for found in compiled_schema(tools[_name(call)]).iter_errors(arguments):
@@ -99,9 +99,9 @@ def pairing(row: Trajectory) -> str | None:
 
 
 def succeeded(row: Trajectory) -> str | None:
-    """Not every call failed."""
+    """Not every call was a mistake."""
     ids = [call["id"] for call in calls_of(row)]
-    return "every call failed" if ids and set(ids) <= set(row.failed) else None
+    return "every call failed" if ids and set(ids) <= set(row.mistakes) else None
 
 
 def grounded(row: Trajectory) -> str | None:
@@ -109,7 +109,7 @@ def grounded(row: Trajectory) -> str | None:
     said = ""
     for message in row.messages:
         for call in message.get("tool_calls") or []:
-            if call["id"] in row.failed or call["id"] in row.accepted:
+            if call["id"] in row.mistakes or call["id"] in row.accepted:
                 continue
             for leaf in _leaves(json.loads(call["function"]["arguments"])):
                 if not _is_said(leaf, said):

@@ -182,7 +182,7 @@ def _rows(plan: Plan, rows: Sequence[TrainRow]) -> list[TrainRow]:
 def decisions_of(path: Path, tools: Sequence[Tool], count: int | None = None) -> list[Decision]:
     """Every decision of the first `count` trajectories of a file."""
     rows = list(read_rows(path, Trajectory))[:count]
-    return [found for row in rows for found in decisions(row.id, row.kind, row.messages, tools, row.failed, row.accepted)]
+    return [found for row in rows for found in decisions(row.id, row.kind, row.messages, tools, row.mistakes, row.accepted)]
 
 
 def train_all(plan: Plan, base: Any, bar: Bar, metrics: TrainMetrics) -> list[Trained]:

@@ -7,7 +7,7 @@ holds the closing quote. Arguments count the tokens of the whole object, the clo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
@@ -56,10 +56,10 @@ def decisions(
     kind: str,
     messages: Sequence[JsonObject],
     tools: Sequence[Tool],
-    failed: Sequence[str],
+    mistakes: Collection[str],
     accepted: Mapping[str, Accepted] = MappingProxyType({}),
 ) -> list[Decision]:
-    """Every decision of a conversation that is worth imitating; a call that failed is only history to the next ones.
+    """Every decision of a conversation that is worth imitating; what is among `mistakes` is only history to the next ones.
 
     Of several calls in one turn the first is the decision: what is selected at once is one tool.
     """
@@ -71,7 +71,7 @@ def decisions(
         call = (message.get("tool_calls") or [None])[0]
         if call is None:
             label, arguments = answer_label(tools), None
-        elif call["id"] in failed:
+        elif call["id"] in mistakes:
             continue
         else:
             label, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])

@@ -19,16 +19,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.shared.contracts.errors import DeadlineExceeded
 from services.shared.contracts.execution import ToolRunner
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
 from trainer.command import status_of
 from trainer.episodes import Ask, Episode, Say, write_rows
+from trainer.gates import calls_of
 from trainer.grammars.mechanics import Dice, World, make_world
 from trainer.queries import grammar, pinned_tools
 from trainer.similarity import normal
 from trainer.teacher_client import Teacher, TeacherSettings
-from trainer.trajectories import TRAJECTORIES, Trajectory, at_another_time, lay_out, run_call, sandbox
+from trainer.trajectories import TRAJECTORIES, CallLost, Losses, Trajectory, at_another_time, lay_out, run_call, sandbox
 
 SOURCE = "teacher"
 QUERIES = "queries.jsonl"
@@ -130,7 +130,7 @@ async def converse(query: Query, teacher: Teacher, toolset: str, tools: Sequence
 
     Raises:
         TeacherDown: see `Teacher.ask`.
-        AgentFluxError: the sandbox cannot be used.
+        CallLost: see `run_call`.
     """
     row_id = sha256_of([query.text, query.files])[:16]
     messages: list[JsonObject] = [{"role": "user", "content": query.text}]
@@ -183,9 +183,10 @@ async def teacher_trajectories(
     """Has all conversations, in the order of `queries`, several at once. When it fails, `kept` gets what there is.
 
     Raises:
-        TeacherDown, AgentFluxError, RuntimeError: the teacher or the sandbox cannot be used.
+        TeacherDown, RuntimeError: the teacher or the sandbox cannot be used.
     """
     found: dict[int, Trajectory | None] = {}
+    losses = Losses()
     waiting = iter(enumerate(queries))
 
     async def worker(client: ToolRunner, workspace: Path, tools: Sequence[Tool]) -> None:
@@ -195,11 +196,13 @@ async def teacher_trajectories(
                 source=SOURCE, kind="", files=query.files, folders=query.folders, steps=[Ask(text=""), Say(text="")]
             )
             await asyncio.to_thread(lay_out, episode, workspace)
+            found[number] = None
             try:
-                found[number] = await converse(query, teacher, toolset, tools, client)
-            except DeadlineExceeded:
-                # A call that never ends teaches nothing, and says nothing of the sandbox.
-                found[number] = None
+                if losses.hopeless([query.tool] if query.tool else []) is None:
+                    found[number] = row = await converse(query, teacher, toolset, tools, client)
+                    losses.answered(call["function"]["name"] for call in (calls_of(row) if row else []))
+            except CallLost as lost:
+                losses.note(lost, f"query {query.text!r:.80}")
 
     def rows() -> list[Trajectory]:
         return [row for _, row in sorted(found.items()) if row is not None]

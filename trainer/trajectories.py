@@ -20,7 +20,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,20 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.shared.clients.sandbox import SandboxClient
-from services.shared.contracts.errors import AgentFluxError, DeadlineExceeded, InvalidRequest
+from services.shared.contracts.errors import AgentFluxError, InvalidRequest
 from services.shared.contracts.execution import ToolCallSpec, ToolRunner
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
 from trainer.command import status_of
-from trainer.episodes import Ask, Call, Episode, read_rows, write_rows
+from trainer.episodes import Ask, Call, Episode, Say, read_rows, write_rows
 from trainer.grammars.mechanics import MEDIA
 
 TRAJECTORIES = "trajectories.jsonl"
 START_S = 120.0
 CALL_S = 30.0
-# A call that never ends drops its episode; so many in a row say that the server has died.
-MOST_DEADLINES = 5
+# Calls of a tool without a result, in a row, after which it is not tried again; twice as many, of whatever tools, end the step.
+MOST_LOST = 5
+# What the assistant says after a call that the plan did not know would fail. No text is ever learned.
+REFUSED = "That did not work."
 
 # The smallest picture that any viewer opens; what a medium shows does not matter to who chooses the tool.
 _PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -56,10 +59,19 @@ class Drop(BaseModel):
     row_sha256: str
 
 
+class CallLost(RuntimeError):
+    """A call came to no result: its server died of it, or gave none in time."""
+
+    def __init__(self, tool: str, reason: str) -> None:
+        super().__init__(reason)
+        self.tool = tool
+
+
 class Trajectory(BaseModel):
     """A conversation that took place. `failed` are the ids of the calls whose tool reported an error.
 
-    Where people said which arguments they accept, `accepted` has them by the call's id; see trainer/accepted.py.
+    Of these, those in `wanted` were what the user asked for all the same, and may teach. Where people said which arguments they
+    accept, `accepted` has them by the call's id; see trainer/accepted.py.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,30 +81,85 @@ class Trajectory(BaseModel):
     kind: str
     names_tool: bool = False
     failed: list[str] = Field(default_factory=list)
+    wanted: list[str] = Field(default_factory=list)
     accepted: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)
     messages: list[JsonObject]
     tools: list[JsonObject]
+
+    @property
+    def mistakes(self) -> set[str]:
+        """The calls that failed and that nobody wanted so."""
+        return set(self.failed) - set(self.wanted)
+
+
+class Losses:
+    """Calls that came to no result: which tools are not worth another try, and when nothing is."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+        self._by_tool: Counter[str] = Counter()
+        self._last = ""
+        self._any_answer = False
+
+    def hopeless(self, tools: Iterable[str]) -> str | None:
+        """Why none of these need be called again."""
+        gone = next((tool for tool in tools if self._by_tool[tool] >= MOST_LOST), None)
+        return f"{gone} was not tried again: its last {MOST_LOST} calls came to no result" if gone else None
+
+    def answered(self, tools: Iterable[str]) -> None:
+        """Calls of these had a result."""
+        for tool in tools:
+            self._by_tool[tool] = self._in_a_row = 0
+            self._any_answer = True
+
+    def note(self, lost: CallLost, where: str) -> None:
+        """One had none.
+
+        Raises:
+            RuntimeError: it was one too many.
+        """
+        self._by_tool[lost.tool] += 1
+        self._in_a_row += 1
+        self._last = f"{where}: {lost}"
+        if self._in_a_row >= 2 * MOST_LOST:
+            raise RuntimeError(self._last)
+
+    def judge(self) -> None:
+        """Raises RuntimeError when no call at all had a result."""
+        if self._last and not self._any_answer:
+            raise RuntimeError(self._last)
 
 
 async def execute(episode: Episode, toolset: str, tools: Sequence[Tool], runner: ToolRunner) -> Trajectory | str:
     """The episode as it really goes; a sentence when the tools answer otherwise than its plan expects (a failure, or none).
 
-    Its files are there (`lay_out`), and nothing else. The servers keep no state beside the files.
+    Its files are there (`lay_out`), and nothing else. The servers keep no state beside the files. Where a call fails that the
+    plan left open, what else it would have called for the same request is left out.
 
     Raises:
-        AgentFluxError: the sandbox cannot be used; DeadlineExceeded: a call did not end in CALL_S seconds.
+        CallLost: see `run_call`.
     """
     messages: list[JsonObject] = [{"role": "system", "content": episode.system}] if episode.system else []
     failed: list[str] = []
+    wanted: list[str] = []
+    is_refused = False
     for number, step in enumerate(episode.steps):
-        if not isinstance(step, Call):
-            messages.append({"role": "user" if isinstance(step, Ask) else "assistant", "content": step.text})
+        if isinstance(step, Ask):
+            messages.append({"role": "user", "content": step.text})
+            continue
+        if isinstance(step, Say):
+            messages.append({"role": "assistant", "content": REFUSED if is_refused else step.text})
+            is_refused = False
+            continue
+        if is_refused:
             continue
         arguments, call_id = json.dumps(step.arguments, ensure_ascii=False), f"call_{number}"
         text, is_error = await run_call(runner, toolset, step.tool, arguments)
-        if is_error != step.fails:
+        if step.fails is not None and is_error != step.fails:
             return f"call {number}, {step.tool}, {'failed' if is_error else 'did not fail'}: {text:.200}"
+        is_refused = is_error and step.fails is None
         failed += [call_id] if is_error else []
+        wanted += [call_id] if is_refused else []
         function = {"name": step.tool, "arguments": arguments}
         messages += [
             {"role": "assistant", "content": None, "tool_calls": [{"id": call_id, "type": "function", "function": function}]},
@@ -105,19 +172,26 @@ async def execute(episode: Episode, toolset: str, tools: Sequence[Tool], runner:
         kind=episode.kind,
         names_tool=episode.names_tool,
         failed=failed,
+        wanted=wanted,
         messages=messages,
         tools=shown,
     )
 
 
 async def run_call(runner: ToolRunner, toolset: str, tool: str, arguments: str) -> tuple[str, bool]:
-    """What the tool answers, and whether that is an error. `arguments` is JSON text."""
+    """What the tool answers, and whether that is an error. `arguments` is JSON text.
+
+    Raises:
+        CallLost: it did not end in CALL_S seconds, or its server or the sandbox has gone.
+    """
     call = ToolCallSpec(toolset=toolset, tool=tool, arguments=arguments, session_id="trainer")
     try:
         result = await runner.call_tool(call, timeout_s=CALL_S)
     except InvalidRequest as error:
         # Arguments that do not fit the schema: the user would read the same sentence.
         return error.message, True
+    except AgentFluxError as error:
+        raise CallLost(tool, error.message) from error
     return result.text, result.outcome == "tool_error"
 
 
@@ -213,22 +287,24 @@ async def write_trajectories(
         AgentFluxError, RuntimeError: the sandbox or the toolset cannot be used.
     """
     episodes = {source: list(read_rows(source, Episode)) for source in jobs}
-    total, done, late, dropped = sum(map(len, episodes.values())), 0, 0, dict[str, int]()
+    total, done, dropped, losses = sum(map(len, episodes.values())), 0, Counter[str](), Losses()
     async with sandbox(toolsets_dir) as (client, workspace):
         tools = await client.list_tools(toolset)
         for source, target in jobs.items():
-            rows, drops = [], []
+            rows, drops = list[Trajectory](), list[Drop]()
             for episode in episodes[source]:
                 await asyncio.to_thread(lay_out, episode, workspace)
+                called = [step.tool for step in episode.steps if isinstance(step, Call)]
+                row: Trajectory | str | None = losses.hopeless(called)
                 try:
-                    row, late = await execute(episode, toolset, tools, client), 0
-                except AgentFluxError as error:
-                    late = late + 1 if isinstance(error, DeadlineExceeded) else MOST_DEADLINES
-                    if late >= MOST_DEADLINES:
-                        raise type(error)(f"episode {episode.id} ({episode.kind}): {error.message}") from error
-                    row = error.message
+                    if row is None:
+                        row = await execute(episode, toolset, tools, client)
+                        losses.answered(called)
+                except CallLost as lost:
+                    losses.note(lost, f"episode {episode.id} ({episode.kind})")
+                    row = str(lost)
                 if isinstance(row, str):
-                    dropped[episode.kind] = dropped.get(episode.kind, 0) + 1
+                    dropped[episode.kind] += 1
                     digest = sha256_of(episode.model_dump(mode="json"))
                     drops.append(Drop(id=episode.id, kind=episode.kind, rule="execution", reason=row, row_sha256=digest))
                 else:
@@ -236,6 +312,7 @@ async def write_trajectories(
                 done += 1
                 tick(done, total)
             # The rows come last: where they are, all of it is.
+            losses.judge()
             write_rows(drops_of(target), drops)
             write_rows(target, rows)
     return dropped

@@ -156,6 +156,18 @@ async def test_a_call_that_never_ends_costs_one_conversation(root: Path, tmp_pat
     assert report["trajectories"] == 1
 
 
+async def test_calls_of_which_none_ends_end_the_step(root: Path, tmp_path: Path) -> None:
+    @asynccontextmanager
+    async def slow(toolsets_dir: Path) -> AsyncIterator[tuple[Notes, Path]]:
+        async with opened(toolsets_dir) as (_, workspace):
+            yield Notes(slow="list_notes"), workspace
+
+    async with HostileTeacher().serving() as server:
+        settings = TeacherSettings(base_url=server.url, model="m", conversations=1)
+        with pytest.raises(RuntimeError, match=r"query '.*': too long"):
+            await teach("notes", root, tmp_path / "out", settings, per_tool=20, seed=0, opened=slow)
+
+
 def test_files_are_those_of_the_toolset_s_own_grammar() -> None:
     assert world_for("filesystem", "1").files
     assert world_for("notes", "1").files == {}

@@ -19,6 +19,7 @@ from trainer.episodes import Ask, Call, Episode, Say, read_rows, write_rows
 from trainer.gates import first_flaw
 from trainer.grammars.mechanics import MEDIA
 from trainer.queries import grammar
+from trainer.rows import decisions
 from trainer.trajectories import Drop, Trajectory, drops_of, execute, lay_out, write_trajectories
 
 TOOLSETS = Path(__file__).parents[2] / "deploy" / "toolsets"
@@ -43,8 +44,8 @@ class Shelf:
         return ToolResult(outcome="ok" if there else "tool_error", content=[ContentPart(type="text", text=text)])
 
 
-def episode(*paths: str, fails: bool = False, **more: object) -> Episode:
-    calls = [Call(tool="read_file", arguments={"path": path}, fails=fails and path != "a.txt") for path in paths]
+def episode(*paths: str, fails: bool = False, tool: str = "read_file", **more: object) -> Episode:
+    calls = [Call(tool=tool, arguments={"path": path}, fails=fails and path != "a.txt") for path in paths]
     return Episode(source="s", kind="k", steps=[Ask(text="?"), *calls, Say(text="!")], **more)  # type: ignore[arg-type]
 
 
@@ -65,6 +66,22 @@ async def test_results_follow_their_calls_and_failures_are_marked() -> None:
     assert (
         first_flaw(row.model_copy(update={"messages": [{"role": "user", "content": "a.txt b.txt"}, *row.messages[2:]]})) is None
     )
+
+
+@pytest.mark.anyio
+async def test_a_call_whose_end_nobody_knows_teaches_whatever_comes_of_it() -> None:
+    open_calls = [Call(tool="read_file", arguments={"path": path}, fails=None) for path in ("b.txt", "a.txt")]
+    plan = [Ask(text="b.txt, then a.txt"), *open_calls, Say(text="Done."), Ask(text="a.txt"), open_calls[1], Say(text="Done.")]
+    row = await execute(Episode(source="s", kind="k", steps=plan), "files", TOOLS, Shelf())
+    assert isinstance(row, Trajectory)
+    assert (row.failed, row.wanted, row.mistakes) == (["call_1"], ["call_1"], set())
+    # What was planned after the failure is not called, and nobody says that it is done.
+    assert [message["content"] for message in row.messages if not message.get("tool_calls")] == [
+        "b.txt, then a.txt", "ENOENT", "That did not work.", "a.txt", row.messages[6]["content"], "Done.",
+    ]  # fmt: skip
+    assert first_flaw(row) is None
+    found = decisions(row.id, row.kind, row.messages, TOOLS, row.mistakes)
+    assert [decision.label for decision in found] == ["read_file", "summarize", "read_file", "summarize"]
 
 
 @pytest.mark.anyio
@@ -116,13 +133,26 @@ async def test_what_never_ends_or_goes_otherwise_is_left_out_and_told(shelf: Slo
 
 
 @pytest.mark.anyio
-async def test_a_server_that_answers_nothing_more_ends_the_step(shelf: Slow, tmp_path: Path) -> None:
-    names = [f"{number}.txt" for number in range(20)]
+@pytest.mark.parametrize("tools", [["read_file"], ["read_file", "list_files", "x", "y"]])
+async def test_a_server_that_answers_nothing_more_ends_the_step(shelf: Slow, tmp_path: Path, tools: list[str]) -> None:
+    names = [f"{number}.txt" for number in range(40)]
     shelf.never = names
-    write_rows(tmp_path / "episodes.jsonl", [episode(name) for name in names])
-    with pytest.raises(DeadlineExceeded, match=r"episode [0-9a-f]{16} \(k\): no answer in 30 s"):
+    write_rows(tmp_path / "episodes.jsonl", [episode(name, tool=tools[i % len(tools)]) for i, name in enumerate(names)])
+    with pytest.raises(RuntimeError, match=r"episode [0-9a-f]{16} \(k\): no answer in 30 s"):
         await write_trajectories("files", tmp_path, {tmp_path / "episodes.jsonl": tmp_path / "rows.jsonl"})
     assert not (tmp_path / "rows.jsonl").exists()
+
+
+@pytest.mark.anyio
+async def test_a_tool_that_its_server_dies_of_is_soon_let_be(shelf: Slow, tmp_path: Path) -> None:
+    shelf.never = ["slow.txt"]
+    written = [episode(name, tool=tool) for name, tool in (("slow.txt", "kill"), ("a.txt", "read_file")) * 8]
+    write_rows(tmp_path / "episodes.jsonl", written)
+    rows = tmp_path / "rows.jsonl"
+    assert await write_trajectories("files", tmp_path, {tmp_path / "episodes.jsonl": rows}) == {"k": 8}
+    assert len(list(read_rows(rows, Trajectory))) == 8
+    reasons = [drop.reason for drop in read_rows(drops_of(rows), Drop)]
+    assert reasons == ["no answer in 30 s"] * 5 + ["kill was not tried again: its last 5 calls came to no result"] * 3
 
 
 @pytest.mark.anyio

@@ -1,7 +1,8 @@
 """A grammar for tools that nobody wrote one for, from what their server says of them: name, description and JSON Schema.
 
 Each tool gets requests of its own, and requests that come after a call which makes the thing they are about: servers that keep
-something refuse to change what is not there. What is said beside that has nothing to do with the tools.
+something refuse to change what is not there. What else a server refuses nobody knows: a call that it refuses was asked for all
+the same. What is said beside that has nothing to do with the tools.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def alone(what: Deed, speaker: Speaker, dice: Dice, world: World) -> Steps | Non
     if found is None:
         return None
     text = speaker.request(dice, what, found[1].said, speaker.wording.requests)
-    return [Ask(text=text), Call(tool=what.tool.name, arguments=found[0]), _answer(dice, speaker)]
+    return [Ask(text=text), _call(what, found[0]), _answer(dice, speaker)]
 
 
 def after(maker: Deed, what: Deed, speaker: Speaker, dice: Dice, world: World) -> Steps | None:
@@ -154,7 +155,7 @@ def after(maker: Deed, what: Deed, speaker: Speaker, dice: Dice, world: World) -
             break
     else:
         return None
-    calls = [Call(tool=one.tool.name, arguments=given[0]) for one, given in ((maker, made), (what, found))]
+    calls = [_call(one, given[0]) for one, given in ((maker, made), (what, found))]
     plain = ("{do} {given}",)
     if dice.one_in(2):
         first, second = (speaker.request(dice, one, given[1].said, plain) for one, given in ((maker, made), (what, found)))
@@ -167,6 +168,10 @@ def after(maker: Deed, what: Deed, speaker: Speaker, dice: Dice, world: World) -
 def talk(templates: Sequence[str], speaker: Speaker, dice: Dice, world: World) -> Steps | None:
     """No tool is needed, or none is there for it."""
     return [Ask(text=dice.text(templates)), _answer(dice, speaker)]
+
+
+def _call(what: Deed, arguments: JsonObject) -> Call:
+    return Call(tool=what.tool.name, arguments=arguments, fails=None)
 
 
 def _answer(dice: Dice, speaker: Speaker) -> Say:

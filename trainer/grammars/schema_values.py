@@ -26,6 +26,17 @@ LONGEST = 80
 HINTS: tuple[tuple[str, frozenset[str]], ...] = tuple(
     (hint, frozenset(words(said)))
     for hint, said in (
+        ("zone", "timezone,tz,zone"),
+        ("formula", "expression,formula,equation,calculation"),
+        ("query language", "sql"),
+        ("command", "command,cmd,shell"),
+        ("cells", "cell,range"),
+        ("color", "color,colour"),
+        ("language", "language,lang,locale"),
+        ("currency", "currency"),
+        ("host", "host,hostname,domain"),
+        ("version", "version"),
+        ("branch", "branch,ref,revision"),
         ("mail", "email,mail,recipient,cc,bcc"),
         ("link", "url,uri,link,website,endpoint"),
         ("date", "date,day,deadline,since,until,after,before,due,birthday"),
@@ -40,6 +51,10 @@ HINTS: tuple[tuple[str, frozenset[str]], ...] = tuple(
         ("name", "name,title,entity,person,user,owner,assignee,author,from,to,who,customer"),
     )
 )  # fmt: skip
+
+
+# How descriptions introduce a value: (e.g. 'Europe/London').
+_FOR_EXAMPLE = re.compile(r"(?:e\.g\.|for example|such as|example:|like),?:?\s*(['\"`])([^'\"`\n]{1,60})\1", re.IGNORECASE)
 
 
 class Unspeakable(ValueError):
@@ -188,6 +203,11 @@ class Draft:
             self.taken += 1
             self.used.add(self.known[0])
             return self.known.pop(0)
+        told = (found[2] for found in _FOR_EXAMPLE.finditer(str(schema.get("description", ""))))
+        given = schema["examples"] if isinstance(schema.get("examples"), list) else []
+        examples = [text for text in (*given, *told) if isinstance(text, str)]
+        if examples and self.dice.one_in(3):
+            return self._other(examples)
         demands: JsonObject = {key: schema[key] for key in ("pattern", "minLength", "maxLength") if key in schema}
         if not demands:
             return self._usual(schema, label)
@@ -230,7 +250,12 @@ class Draft:
                 return str(uuid.UUID(int=self.dice.getrandbits(128), version=4))
         if "pattern" in schema and self.dice.one_in(2):
             return self._hinted(self.dice.choice(("date", "time", "number", "word", "mail", "link")))
-        return self._hinted(next(hints(label), "word"))
+        about = str(schema.get("description", ""))
+        hint = "query language" if re.search(r"\bsql\b", about, re.IGNORECASE) else next(hints(label), "word")
+        if hint == "query language":
+            return self._query(about)
+        # Some servers take a path from the root only; the workspace is where their files are.
+        return ("/workspace/" if hint in ("path", "folder") and "absolute" in about else "") + self._hinted(hint)
 
     def _hinted(self, hint: str) -> str:
         choose, known = self.dice.choice, self.vocabulary
@@ -243,6 +268,14 @@ class Draft:
                 return self._other(sorted(self.world.files))
             case "folder":
                 return self._other(self.world.folders)
+            case "formula":
+                first, second, third = (self.dice.randint(2, 90) for _ in range(3))
+                return choose((f"{first} + {second}", f"{first} * {second} - {third}", f"({first} + {second}) / {third}"))
+            case "cells":
+                row = self.dice.randint(1, 30)
+                return f"{choose('ABCD')}{row}:{choose('EFGH')}{row + self.dice.randint(0, 40)}"
+            case "version":
+                return ".".join(str(self.dice.randint(0, 9)) for _ in range(3))
             case "number":
                 return f"{choose(known['prefix'])}-{self.dice.randint(100, 999)}"
             case "mail":
@@ -250,6 +283,16 @@ class Draft:
             case "link":
                 return f"https://{choose(known['host'])}/{choose(known['word'])}"
         return self._other(known[hint])
+
+    def _query(self, about: str) -> str:
+        """SQL of the first kind that the description speaks of."""
+        table, value = (self.dice.choice(self.vocabulary["word"]) for _ in range(2))
+        match found[0].upper() if (found := re.search(r"\b(create|insert|select)\b", about, re.IGNORECASE)) else "":
+            case "CREATE":
+                return f"CREATE TABLE {table} (name TEXT, amount INTEGER)"
+            case "INSERT":
+                return f"INSERT INTO {table} (name) VALUES ('{value}')"
+        return f"SELECT * FROM {table} WHERE name = '{value}'"
 
     def _other(self, options: Sequence[str]) -> str:
         """One that this call does not have yet, as long as there is one: nobody relates a thing to itself."""

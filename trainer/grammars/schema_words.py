@@ -12,8 +12,7 @@ from trainer.grammars.mechanics import Dice, Vocabulary, with_typo, words
 
 @dataclass(frozen=True)
 class Wording:
-    """One party. In `verbs` are the words for a family of deeds; `requests` to `follow` are templates of {do}, {given},"
-                  " {said},
+    """One party. In `verbs` are the words for a family of deeds; `requests` to `follow` are templates of {do}, {given}, {said},
     {first} and {second}; `labelled` to `switches` are formats that make {said} and, wrapped, {given}."""
 
     name: str
@@ -87,6 +86,12 @@ TRAIN = Wording(
         ),
         "prefix": words("T,A,ORD,REF,BX"),
         "host": words("example.com,shop.example.com,acme.example"),
+        "zone": words("Europe/Berlin,Asia/Tokyo,America/New_York,UTC,Australia/Sydney,Africa/Cairo"),
+        "command": words("ls -l,date,echo hello,uname -a,df -h"),
+        "color": words("red,dark green,#ff8800,navy"),
+        "language": words("de,en-US,es,Japanese,pt-BR"),
+        "currency": words("EUR,USD,JPY,CHF"),
+        "branch": words("main,develop,feature/login,release-2"),
     },
     verbs={
         "show": words("show,get,read,open,display"),
@@ -167,6 +172,12 @@ HELDOUT = Wording(
         ),
         "prefix": words("Q,ZK,LOT,CASE,M"),
         "host": words("kestrel.example.org,mail.example.net,quarry.example"),
+        "zone": words("Europe/Lisbon,Asia/Kolkata,America/Bogota,Pacific/Auckland,Africa/Nairobi"),
+        "command": words("pwd,whoami,cat notes,uptime,du -sh"),
+        "color": words("teal,crimson,#0a5c7f,ivory"),
+        "language": words("fr,en-GB,fi,Korean,it-IT"),
+        "currency": words("GBP,SEK,INR,BRL"),
+        "branch": words("trunk,hotfix/timeout,staging,topic-9"),
     },
     verbs={
         "show": words("pull up,bring up,let me see,reveal"),

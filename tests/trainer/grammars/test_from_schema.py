@@ -140,5 +140,6 @@ async def test_what_is_asked_happens_on_the_real_server(tmp_path: Path) -> None:
     dropped = await write_trajectories("notes", root, {root / "episodes.jsonl": root / "rows.jsonl"})
     rows = list(read_rows(root / "rows.jsonl", Trajectory))
     assert (dropped, len(rows)) == ({}, len(episodes))
+    assert not any(row.failed for row in rows)
     assert [flaw for row in rows if (flaw := first_flaw(row))] == []
     assert "append_lines" in {call["function"]["name"] for row in rows for m in row.messages for call in m.get("tool_calls", [])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from services.shared.contracts.schemas import compiled_schema
@@ -68,6 +70,7 @@ ODD: list[JsonObject] = [
     {"type": "object", "properties": {"a": True}, "required": ["a"]},
     {"type": "object", "properties": {"a": {"type": "array", "items": True}}, "required": ["a"]},
     {"type": "object", "properties": {"a": {"anyOf": [True, {"type": "integer"}]}}, "required": ["a"]},
+    {"type": "object", "properties": {"a": {"type": "string", "examples": 3, "description": 7}}, "required": ["a"]},
     {"type": "object", "properties": None, "required": None},
     {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "properties": {"b": {"type": "integer"}}, "required": ["b"]}}},
     {"allOf": [{"properties": {"a": {"type": "integer"}}}], "type": "object", "required": ["a"]},
@@ -85,7 +88,7 @@ def test_an_odd_schema_is_spoken_or_refused(parameters: JsonObject) -> None:
     try:
         assert set(one.arguments()) == set(parameters.get("required") or (["b"] if "$ref" in parameters else []))
     except Unspeakable:
-        assert ODD.index(parameters) > 5
+        assert ODD.index(parameters) > 6
 
 
 def test_labels_are_those_a_person_would_use() -> None:
@@ -109,6 +112,34 @@ def test_what_was_named_before_is_taken_and_nothing_beyond_it() -> None:
 
 def test_paths_are_those_of_the_world() -> None:
     assert draft(0, file_path={"type": "string"}).arguments() == {"file_path": "docs/a.txt"}
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "pattern"),
+    [
+        ("timezone", "", r"UTC|\w+/\w+"),
+        ("expression", "What to compute", r"[\d +*/()-]+"),
+        ("range", "", r"[A-H]\d+:[A-H]\d+"),
+        ("query", "SELECT SQL query to execute", "SELECT \\* FROM .+"),
+        ("query", "The SQL to run: INSERT, UPDATE or DELETE", "INSERT INTO .+"),
+        ("query", "Who to look for", r"\w+"),
+        ("file", "The absolute path", "/workspace/docs/a.txt"),
+        ("version", "", r"\d\.\d\.\d"),
+    ],
+)
+def test_values_are_of_the_kind_that_label_and_description_speak_of(name: str, description: str, pattern: str) -> None:
+    for seed in range(20):
+        said = draft(seed, **{name: {"type": "string", "description": description}}).arguments()[name]
+        assert re.fullmatch(pattern, said), said
+
+
+def test_examples_of_the_schema_are_said_now_and_then() -> None:
+    about = "IANA name (e.g., 'America/Lima'). Use `Etc/UTC` for none."
+    schemas = [{"type": "string", "examples": ["Asia/Seoul", 7]}, {"type": "string", "description": about}]
+    for schema, example in zip(schemas, ("Asia/Seoul", "America/Lima"), strict=True):
+        said = [draft(seed, zone=schema).arguments()["zone"] for seed in range(60)]
+        assert 10 < said.count(example) < 40
+        assert all(isinstance(value, str) and value != "Etc/UTC" for value in said)
 
 
 @pytest.mark.parametrize(
