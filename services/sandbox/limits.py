@@ -15,7 +15,7 @@ class Limits:
     start_s: float = 15.0
     memory_bytes: int = 1024 * MIB
     processes: int = 64
-    open_files: int = 256
+    open_files: int = 1024  # what Linux gives; Node.js loads hundreds of modules at once
     file_bytes: int = 64 * MIB
     tmp_bytes: int = 64 * MIB
     output_bytes: int = 1 * MIB
