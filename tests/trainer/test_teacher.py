@@ -144,7 +144,7 @@ async def test_a_conversation_without_an_end_is_given_up(tmp_path: Path) -> None
         assert teacher.usage.requests == MAX_TURNS
 
 
-async def test_a_call_that_never_ends_costs_one_conversation(root: Path, tmp_path: Path) -> None:
+async def taught_slowly(root: Path, out: Path, per_tool: int) -> JsonObject:
     @asynccontextmanager
     async def slow(toolsets_dir: Path) -> AsyncIterator[tuple[Notes, Path]]:
         async with opened(toolsets_dir) as (_, workspace):
@@ -152,20 +152,17 @@ async def test_a_call_that_never_ends_costs_one_conversation(root: Path, tmp_pat
 
     async with HostileTeacher().serving() as server:
         settings = TeacherSettings(base_url=server.url, model="m", conversations=1)
-        report = await teach("notes", root, tmp_path / "out", settings, per_tool=5, seed=0, opened=slow)
+        return await teach("notes", root, out, settings, per_tool=per_tool, seed=0, opened=slow)
+
+
+async def test_a_call_that_never_ends_costs_one_conversation(root: Path, tmp_path: Path) -> None:
+    report = await taught_slowly(root, tmp_path / "out", per_tool=5)
     assert report["trajectories"] == 1
 
 
 async def test_calls_of_which_none_ends_end_the_step(root: Path, tmp_path: Path) -> None:
-    @asynccontextmanager
-    async def slow(toolsets_dir: Path) -> AsyncIterator[tuple[Notes, Path]]:
-        async with opened(toolsets_dir) as (_, workspace):
-            yield Notes(slow="list_notes"), workspace
-
-    async with HostileTeacher().serving() as server:
-        settings = TeacherSettings(base_url=server.url, model="m", conversations=1)
-        with pytest.raises(RuntimeError, match=r"query '.*': too long"):
-            await teach("notes", root, tmp_path / "out", settings, per_tool=20, seed=0, opened=slow)
+    with pytest.raises(RuntimeError, match=r"query '.*': too long"):
+        await taught_slowly(root, tmp_path / "out", per_tool=20)
 
 
 def test_files_are_those_of_the_toolset_s_own_grammar() -> None:
