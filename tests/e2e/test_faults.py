@@ -124,6 +124,8 @@ def test_a_killed_selector_is_named_and_comes_back(deployment: Deployment, clien
     assert refused.value.status_code == 503
     assert "selector" in refused.value.message
     deployment.wait_until_ready()
+    # Until its adapters are warm again it would vote without them.
+    deployment.wait_until_ready(service="selector")
 
 
 @pytest.mark.parametrize(("repeats", "outcome"), [(3, "warned"), (5, "withdrawn"), (10, "blocked")])
