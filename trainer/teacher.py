@@ -23,7 +23,6 @@ from services.shared.contracts.execution import ToolRunner
 from services.shared.contracts.tools import JsonObject, Tool, sha256_of
 from trainer.command import status_of
 from trainer.episodes import Ask, Episode, Say, write_rows
-from trainer.gates import calls_of
 from trainer.grammars.mechanics import Dice, World, make_world
 from trainer.queries import grammar, pinned_tools
 from trainer.similarity import normal
@@ -200,7 +199,8 @@ async def teacher_trajectories(
             try:
                 if losses.hopeless([query.tool] if query.tool else []) is None:
                     found[number] = row = await converse(query, teacher, toolset, tools, client)
-                    losses.answered(call["function"]["name"] for call in (calls_of(row) if row else []))
+                    if row is not None:
+                        losses.answered(row)
             except CallLost as lost:
                 losses.note(lost, f"query {query.text!r:.80}")
 

@@ -106,9 +106,9 @@ class Losses:
         gone = next((tool for tool in tools if self._by_tool[tool] >= MOST_LOST), None)
         return f"{gone} was not tried again: its last {MOST_LOST} calls came to no result" if gone else None
 
-    def answered(self, tools: Iterable[str]) -> None:
-        """Calls of these had a result."""
-        for tool in tools:
+    def answered(self, row: Trajectory) -> None:
+        """The calls of this conversation had a result."""
+        for tool in (message["name"] for message in row.messages if message["role"] == "tool"):
             self._by_tool[tool] = self._in_a_row = 0
             self._any_answer = True
 
@@ -299,7 +299,8 @@ async def write_trajectories(
                 try:
                     if row is None:
                         row = await execute(episode, toolset, tools, client)
-                        losses.answered(called)
+                        if isinstance(row, Trajectory):
+                            losses.answered(row)
                 except CallLost as lost:
                     losses.note(lost, f"episode {episode.id} ({episode.kind})")
                     row = str(lost)
