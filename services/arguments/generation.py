@@ -88,9 +88,9 @@ class Writer:
         toolset = request.toolset
         if toolset is None:
             return Serving(self._base_model, request.tools)
-        release = self._releases.current(toolset.name)
-        if request.release is not None:
-            release = await self._releases.numbered(toolset.name, request.release)
+        # A request that names its release need not wait for the newest one.
+        wanted = request.release
+        release = self._releases.current(toolset.name) if wanted is None else await self._releases.numbered(toolset.name, wanted)
         if release is None:
             return Serving(self._base_model, request.tools)
         adapter = release.writer(toolset, request.tools, request.tool)

@@ -132,6 +132,24 @@ async def test_the_release_that_voted_writes_whatever_serves_by_now() -> None:
     assert (await both.generate(request(toolset=FILES))).release == 8
 
 
+async def test_right_after_a_start_the_release_that_voted_writes_and_nobody_else() -> None:
+    class Starting(FixedReleases):
+        def current(self, toolset: str) -> ServedRelease | None:
+            raise Unavailable(f"the adapters of {toolset} are being warmed")
+
+    writer = Writer(
+        ScriptedEngine('{"path": "a.txt"}'),
+        RENDERER,
+        Starting(served_release(7)),
+        base_model="base",
+        max_tokens=64,
+        grounding=4.0,
+    )
+    assert (await writer.generate(request(toolset=FILES, release=7))).release == 7
+    with pytest.raises(Unavailable, match="being warmed"):
+        await writer.generate(request(toolset=FILES))
+
+
 async def test_a_release_that_nobody_knows_is_an_error_and_no_mixture() -> None:
     with pytest.raises(Unavailable, match="release 9 of files is unknown"):
         await with_releases(ScriptedEngine(), served_release(7)).generate(request(toolset=FILES, release=9))

@@ -117,15 +117,23 @@ def test_a_killed_callcache_is_left_out_of_the_request(deployment: Deployment, c
     deployment.wait_until_ready()
 
 
-def test_a_killed_selector_is_named_and_comes_back(deployment: Deployment, client: openai.OpenAI) -> None:
+def test_a_killed_selector_is_named_and_comes_back_with_its_adapters(deployment: Deployment, client: openai.OpenAI) -> None:
     os.kill(deployment.pid("selector"), signal.SIGKILL)
-    with pytest.raises(openai.InternalServerError) as refused:
-        client.chat.completions.create(model="filesystem", messages=turn_with_history(0))
-    assert refused.value.status_code == 503
-    assert "selector" in refused.value.message
-    deployment.wait_until_ready()
-    # Until its adapters are warm again it would vote without them.
-    deployment.wait_until_ready(service="selector")
+    refusals = list[openai.InternalServerError]()
+
+    def vote() -> Any:
+        try:
+            raw = client.chat.completions.with_raw_response.create(model="filesystem", messages=turn_with_history(0))
+        except openai.InternalServerError as refused:
+            refusals.append(refused)
+            return None
+        return json.loads(raw.headers["x-agentflux-selection"])
+
+    first = eventually(vote, "a vote")
+    assert {refused.status_code for refused in refusals} == {503}
+    assert "selector" in refusals[0].message
+    # Not by the base model while they are being warmed.
+    assert first["adapter"].startswith("filesystem.select--")
 
 
 @pytest.mark.parametrize(("repeats", "outcome"), [(3, "warned"), (5, "withdrawn"), (10, "blocked")])

@@ -109,7 +109,8 @@ class ReleaseWatcher:
     """Implements `Releases` on a store.
 
     A release serves whole or not at all: every adapter of it was verified, fits, and has answered once. Until then, and
-    when it is refused, the one before it serves on.
+    when it is refused, the one before it serves on. Where there is none before it, the base model serves, but not right after a
+    start: then nobody would know why answers are worse for a while.
     """
 
     def __init__(self, store: Store, warm: Warm, fits: Callable[[AdapterCard], None], *, poll_s: float = POLL_S) -> None:
@@ -124,11 +125,21 @@ class ReleaseWatcher:
         self._retry_at: dict[str, float] = {}
         self._warmed: set[str] = set()
         self._complaints: dict[str, str] = {}
-        self._looked = False
+        # Toolsets whose release was there at the start, and has neither served nor been refused yet; None before the first look.
+        self._awaited: set[str] | None = None
 
     def current(self, toolset: str) -> ServedRelease | None:
-        """The release that serves now."""
-        return self._serving.get(toolset)
+        """The release that serves now; None for the base model.
+
+        Raises:
+            Unavailable: the release that was there at the start is still being warmed, or the store was not read yet.
+        """
+        if release := self._serving.get(toolset):
+            return release
+        if self._awaited is None or toolset in self._awaited:
+            problem = self._complaints.get("" if self._awaited is None else toolset)
+            raise Unavailable(f"the adapters of toolset {toolset!r} are being warmed{f'; {problem}' if problem else ''}")
+        return None
 
     async def numbered(self, toolset: str, number: int) -> ServedRelease:
         """A release by number; one that is not known yet is read from the store."""
@@ -150,7 +161,7 @@ class ReleaseWatcher:
 
     async def obstacle(self) -> str | None:
         """None once every release found at the start either serves or was refused."""
-        return None if self._looked else "the adapters are being warmed"
+        return None if self._awaited == set() else "the adapters are being warmed"
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
@@ -165,16 +176,19 @@ class ReleaseWatcher:
     async def _run(self) -> None:
         while True:
             try:
-                self._looked = await self._look() or self._looked
+                await self._look()
             except AgentFluxError as error:
                 self._complain("", error.message)
             except Exception:
                 log.exception("the adapter store could not be followed")
             await asyncio.sleep(self._poll_s)
 
-    async def _look(self) -> bool:
-        """Brings what serves in line with the store; False while an engine could not take a release."""
+    async def _look(self) -> None:
+        """Brings what serves in line with the store."""
         manifests, problems = await asyncio.to_thread(self._store.look)
+        if self._awaited is None:
+            self._awaited = set(manifests)
+        self._awaited &= manifests.keys() | problems.keys()
         for toolset, problem in problems.items():
             self._complain(toolset, problem)
         for toolset, training in (await asyncio.to_thread(self._store.trainings)).items():
@@ -184,9 +198,12 @@ class ReleaseWatcher:
             log.warning("toolset has no release any more", toolset=toolset)
             del self._serving[toolset]
             self.metrics.serves(toolset, None)
-        return all([await self._follow(manifest) for manifest in manifests.values()])
+        for manifest in manifests.values():
+            if await self._follow(manifest):
+                self._awaited.discard(manifest.toolset)
 
     async def _follow(self, manifest: Manifest) -> bool:
+        """Whether the newest release serves or was refused; False while an engine could not take it."""
         toolset, release = manifest.toolset, manifest.current
         self.metrics.expect(toolset)
         serving = self._serving.get(toolset)

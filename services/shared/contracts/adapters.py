@@ -194,7 +194,11 @@ class Releases(Protocol):
     """Whoever knows what serves."""
 
     def current(self, toolset: str) -> ServedRelease | None:
-        """The release of a toolset that serves now."""
+        """The release of a toolset that serves now; None for the base model.
+
+        Raises:
+            Unavailable: it is not known yet.
+        """
         ...
 
     async def numbered(self, toolset: str, number: int) -> ServedRelease:

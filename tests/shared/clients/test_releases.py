@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -50,12 +50,14 @@ class FakeEngines:
     """Engines that remember what they were warmed with, or fail."""
 
     def __init__(self) -> None:
+        self.asked: list[str] = []
         self.warmed: list[str] = []
         self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def warm(self, name: str) -> None:
+        self.asked.append(name)
         await self.gate.wait()
         if self.error:
             raise self.error
@@ -76,8 +78,10 @@ class World:
 
     @property
     def serving(self) -> int | None:
-        release = self.watcher.current("files")
-        return release.number if release else None
+        with suppress(Unavailable):
+            release = self.watcher.current("files")
+            return release.number if release else None
+        return None
 
     def counted(self, outcome: str) -> float:
         labels = {"toolset": "files", "outcome": outcome}
@@ -98,14 +102,52 @@ async def test_a_release_serves_once_every_adapter_of_it_has_answered() -> None:
     async with World().at_work() as world:
         world.engines.gate.clear()
         world.store.promote("a", "b", "c")
-        await asyncio.sleep(0.1)
-        assert world.serving is None
+        await world.until(lambda: world.engines.asked == ["a"])
         assert await world.watcher.obstacle() == "the adapters are being warmed"
         world.engines.gate.set()
         await world.until(lambda: world.serving == 1)
         assert world.engines.warmed == ["a", "b", "c"]
         await world.until(lambda: world.counted("served") == 1)
         assert world.registry.get_sample_value("agentflux_release", {"toolset": "files"}) == 1
+
+
+async def test_after_a_start_nobody_is_served_by_the_base_model_while_a_release_is_being_warmed() -> None:
+    world = World()
+    with pytest.raises(Unavailable, match="the adapters of toolset 'files' are being warmed"):
+        world.watcher.current("files")
+    world.store.promote("a", "b")
+    world.engines.error = EngineUnavailable("it restarts")
+    async with world.at_work():
+        await world.until(lambda: world.counted("failed") == 1)
+        with pytest.raises(Unavailable, match="being warmed; release 1 could not be warmed: it restarts"):
+            world.watcher.current("files")
+        assert world.watcher.current("others") is None
+
+
+async def test_a_first_release_is_warmed_while_the_base_model_serves_on() -> None:
+    async with World().at_work() as world:
+        await asyncio.sleep(0.05)
+        world.engines.gate.clear()
+        world.store.promote("a")
+        await world.until(lambda: world.engines.asked == ["a"])
+        assert world.watcher.current("files") is None
+        assert await world.watcher.obstacle() is None
+        world.engines.gate.set()
+        await world.until(lambda: world.serving == 1)
+
+
+@pytest.mark.parametrize("end", ["refused", "gone"])
+async def test_where_no_release_can_serve_after_a_start_the_base_model_does(end: str) -> None:
+    world = World()
+    world.store.promote("a")
+    world.engines.error = InvalidRequest("rank 64 is too large") if end == "refused" else EngineUnavailable("it restarts")
+    async with world.at_work():
+        await world.until(lambda: world.counted("refused") + world.counted("failed") == 1)
+        if end == "gone":
+            world.store.releases = []
+        await asyncio.sleep(0.05)
+        assert world.watcher.current("files") is None
+        assert await world.watcher.obstacle() is None
 
 
 async def test_how_trainings_ended_is_shown_even_where_none_published_yet() -> None:
@@ -196,7 +238,7 @@ async def test_a_manifest_that_cannot_be_read_stops_nothing_but_one_that_is_gone
         assert world.serving == 1
         world.store.unreadable = {}
         world.store.releases = []
-        await world.until(lambda: world.serving is None)
+        await world.until(lambda: world.watcher.current("files") is None)
 
 
 async def test_a_release_can_be_asked_for_before_and_after_it_serves() -> None:
