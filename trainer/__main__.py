@@ -87,8 +87,8 @@ def make_plan(args: argparse.Namespace) -> Plan:
     )
 
 
-def continued(plan: Plan, store: Path) -> Plan:
-    """The plan that goes on with the training of the adapters that serve, at half the rate.
+def continued(plan: Plan, store: Path, only: Sequence[str] = ()) -> Plan:
+    """The plan that goes on with the training of the adapters that serve, or `only` of some, at half the rate.
 
     Raises:
         LookupError: no adapters serve that fit the plan; says what does not.
@@ -99,11 +99,12 @@ def continued(plan: Plan, store: Path) -> Plan:
     if tuple(known.activation or ()) != tuple(plan.activation or ()):
         kind = "activated" if known.activation else "plain"
         raise LookupError(f"release {known.release} of {plan.toolset} has {kind} LoRA, which --alora chooses")
-    names = sha256_of([one.folder.name for one in known.adapters])[:8]
+    names = sha256_of([*(one.folder.name for one in known.adapters), *sorted(only)])[:8]
     return replace(
         plan,
-        command=f"{plan.command} --continue",
+        command=f"{plan.command} {shlex.join(['--continue', *only])}",
         begin=known.adapters,
+        only=only,
         profile=replace(plan.profile, learning_rate=plan.profile.learning_rate / 2),
         work=plan.work.with_name(f"{plan.work.name}-{names}"),
     )
@@ -161,8 +162,9 @@ def main(until: Step = "publish") -> int:
     parser.add_argument(
         "--continue",
         dest="go_on",
-        action="store_true",
-        help="go on with the training of the adapters that serve; wants a new --seed",
+        nargs="*",
+        metavar="ADAPTER",
+        help="go on with the training of all adapters that serve, or of some: select, joint, a tool's; wants a new --seed",
     )
     parser.add_argument("--force", action="store_true", help="publish even what is not better; the card says so")
     parser.add_argument("--metrics", type=address, help="HOST:PORT where Prometheus may look while it trains; off by default")
@@ -175,8 +177,8 @@ def main(until: Step = "publish") -> int:
 def _run(args: argparse.Namespace, until: Step) -> None:
     torch.set_num_threads(args.threads)
     plan = make_plan(args)
-    if args.go_on:
-        plan = continued(plan, args.store)
+    if args.go_on is not None:
+        plan = continued(plan, args.store, args.go_on)
     metrics = TrainMetrics(plan.toolset)
     if args.metrics:
         host, port = args.metrics

@@ -45,7 +45,8 @@ class Plan:
 
     `conversations` are files of finished ones, in the place of all that would be written and executed. `evaluated` is the number
     of held-out conversations. `activation` are the tokens from which activated LoRA acts. `begin` are the adapters whose training
-    goes on; a new one without its like among them begins fresh. `command` is what the release says it was made by.
+    goes on; a new one without its like among them begins fresh. `only` these are trained, by alias, and the rest of `begin`
+    serves on beside them; empty for all. `command` is what the release says it was made by.
     """
 
     toolset: str
@@ -61,6 +62,7 @@ class Plan:
     conversations: Sequence[Path] = ()
     evaluated: int = 150
     begin: Sequence[Trained] = ()
+    only: Sequence[str] = ()
     command: str = ""
 
     @property
@@ -151,8 +153,16 @@ def jobs(plan: Plan) -> list[Job]:
     """Which adapters to train, each with its rows. Rows that are too long are counted in too_long.json.
 
     Raises:
-        LookupError: nothing is left to learn from.
+        LookupError: nothing is left to learn from, or an adapter that the plan asks for is none of these.
     """
+    found = _jobs(plan)
+    names = [job.alias for job in found]
+    if unknown := set(plan.only).difference(names):
+        raise LookupError(f"there is no adapter {', '.join(sorted(unknown))} to train; there are {', '.join(names)}")
+    return [job for job in found if not plan.only or job.alias in plan.only]
+
+
+def _jobs(plan: Plan) -> list[Job]:
     how, found = plan.prompts, decisions_of(plan.work / "train.jsonl", plan.tools)
     if not (plan.teacher or plan.conversations):
         # What a grammar writes there is plenty of; what somebody said or paid for is learned whole.
@@ -186,12 +196,14 @@ def decisions_of(path: Path, tools: Sequence[Tool], count: int | None = None) ->
 
 
 def train_all(plan: Plan, base: Any, bar: Bar, metrics: TrainMetrics) -> list[Trained]:
-    """Step 4: every adapter over the one base."""
+    """Step 4: every adapter over the one base; those that are not trained are given as they serve."""
     found = jobs(plan)
     metrics.rows({job.alias: len(job.rows) for job in found}, json.loads((plan.work / TOO_LONG).read_text()))
     # Dropout draws from a random state that all threads share: side by side, the same seed would not give the same adapter.
     most = 1 if plan.profile.dropout else _side_by_side(base)
-    return at_once([partial(_train_one, plan, base, metrics, job) for job in found], bar, most)
+    trained = at_once([partial(_train_one, plan, base, metrics, job) for job in found], bar, most)
+    learned = {(one.role, one.tool) for one in trained}
+    return [*trained, *(one for one in plan.begin if plan.only and (one.role, one.tool) not in learned)]
 
 
 def _train_one(plan: Plan, base: Any, metrics: TrainMetrics, job: Job, bar: Bar) -> Trained:

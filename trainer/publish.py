@@ -46,7 +46,10 @@ class GateRefused(RuntimeError):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained adapter: the folder with PEFT's files, and what it was made from. `continues` names the one it went on from."""
+    """A trained adapter: the folder with PEFT's files, and what it was made from.
+
+    `continues` names the one it went on from. What is `published` has its name and its card already.
+    """
 
     folder: Path
     role: Role
@@ -54,6 +57,7 @@ class Trained:
     rank: int
     data_sha256: str
     continues: str | None = None
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def _against_published(numbers: JsonObject, gated: Sequence[str], kept: Sequence
 def publish(
     trained: Sequence[Trained], origin: Origin, numbers: JsonObject, store: Path, *, force: bool = False, note: str = ""
 ) -> Release:
-    """Publishes the adapters and promotes them together.
+    """Publishes the adapters that are not yet, and promotes all of them together.
 
     Raises:
         GateRefused: the figures are not good enough, and `force` was not given.
@@ -129,7 +133,10 @@ def publish(
     gate: JsonObject = {"passed": not reasons, "forced": bool(reasons), "reasons": reasons, "figures": numbers}
     store.mkdir(parents=True, exist_ok=True)
     target = AdapterStore(store)
-    names = {adapter: target.publish(adapter.folder, card(adapter, origin, gate)) for adapter in trained}
+    names = {
+        adapter: adapter.folder.name if adapter.published else target.publish(adapter.folder, card(adapter, origin, gate))
+        for adapter in trained
+    }
     return target.promote(origin.toolset, adapter_set(names, origin.tools), note=note)
 
 
@@ -156,7 +163,10 @@ def serving(origin: Origin, store: Path) -> Serving | None:
     fits = {(one.base_fingerprint, one.template_hash, one.prompt_profile, one.tools_digest) for one in cards.values()}
     if manifest is None or fits != {expected} or len(activations) > 1:
         return None
-    adapters = [Trained(store / name, one.role, one.tool, one.rank, one.data_sha256) for name, one in cards.items()]
+    adapters = [
+        Trained(store / name, one.role, one.tool, one.rank, one.data_sha256, one.continues, published=True)
+        for name, one in cards.items()
+    ]
     return Serving(manifest.current.number, adapters, activations.pop() or None)
 
 

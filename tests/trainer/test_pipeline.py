@@ -227,6 +227,22 @@ def test_training_goes_on_from_what_serves_at_half_the_rate(tmp_path: Path) -> N
     with pytest.raises(LookupError, match=r"release 2 of mine has plain LoRA, which --alora chooses"):
         continued(replace(plan, activation=[1]), store)
 
+    # One adapter of them alone; the other stays what and where it is.
+    card = AdapterStore(store).verify(manifest.current.adapters.arguments["read_file"])
+    with pytest.raises(LookupError, match=r"there is no adapter choose to train; there are select, joint"):
+        run(continued(plan, store, ["choose"]), store, silent, TrainMetrics("mine"), force=True)
+    selector_only = continued(plan, store, ["select"])
+    assert selector_only.work not in (more.work, continued(plan, store).work)
+    run(selector_only, store, silent, TrainMetrics("mine"), force=True)
+    third = AdapterStore(store).manifest("mine")
+    assert third
+    assert third.current.note.endswith(" --continue select")
+    assert third.current.adapters.arguments == manifest.current.adapters.arguments
+    assert AdapterStore(store).verify(third.current.adapters.arguments["read_file"]) == card
+    assert third.current.adapters.selector
+    assert AdapterStore(store).verify(third.current.adapters.selector).continues == manifest.current.adapters.selector
+    assert not (selector_only.work / "joint").exists()
+
 
 @pytest.fixture
 def arguments(plan: Plan, tmp_path: Path) -> argparse.Namespace:
