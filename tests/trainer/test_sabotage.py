@@ -329,7 +329,7 @@ async def test_what_was_trained_for_something_else_is_not_served(field: str, pla
     watcher = ReleaseWatcher(store, warm, fits, poll_s=0.01)
     refused = watcher.metrics.changes.labels("files", "refused")
     async with watcher.following(), asyncio.timeout(30):
-        while watcher.current("files") is None:  # noqa: ASYNC110
+        while await watcher.obstacle():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         store.promote("files", AdapterSet(selector=other_card(place, **{field: "0" * 64})))
         while not refused._value.get():  # noqa: ASYNC110
