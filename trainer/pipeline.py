@@ -134,9 +134,11 @@ def _have_conversations(plan: Plan, bar: Bar) -> None:
             counts = {"count": 0 if plan.teacher else plan.profile.episodes, "heldout": plan.profile.heldout}
             write_queries(plan.toolset, work, **counts, seed=plan.seed, tools=plan.tools)
     if plan.teacher and not (work / TRAJECTORIES).exists():
-        with timed(work, "teacher"), bar("teacher"):
+        with timed(work, "teacher"):
             per_tool = max(1, plan.profile.episodes // (len(plan.tools) + 1))
-            asyncio.run(teach(plan.toolset, plan.toolsets_dir, work, TeacherSettings(), per_tool=per_tool, seed=plan.seed))
+            asyncio.run(
+                teach(plan.toolset, plan.toolsets_dir, work, TeacherSettings(), per_tool=per_tool, seed=plan.seed, bar=bar)
+            )
     files = {HELDOUT: HELDOUT_TRAJECTORIES} | ({} if plan.teacher else {EPISODES: TRAJECTORIES})
     if missing := {work / source: work / target for source, target in files.items() if not (work / target).exists()}:
         with timed(work, "trajectories"), bar("trajectories") as tick:

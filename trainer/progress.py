@@ -1,9 +1,12 @@
-"""How far a step is, as it is shown to whoever watches: bars on the terminal."""
+"""How far a step is, as it is shown to whoever watches: bars on a terminal, lines in a log."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,10 +15,26 @@ Tick = Callable[[int, int], None]
 # Shows a step by name; the step tells how far it is.
 Bar = Callable[[str], AbstractContextManager[Tick]]
 
+_SECONDS_PER_LINE = 30.0
+
 
 @contextmanager
-def progress() -> Iterator[Bar]:
-    """`with bar("name") as tick: tick(done, total)`: one line per step, with the time it will still take."""
+def silent(name: str) -> Iterator[Tick]:
+    """A `Bar` that shows nothing."""
+    yield lambda done, total: None
+
+
+@contextmanager
+def progress(clock: Callable[[], float] = time.monotonic) -> Iterator[Bar]:
+    """`with bar("name") as tick: tick(done, total)`: how far each step is and the time it will still take, on stderr.
+
+    A terminal gets a bar per step. Anything else, such as the log of a container, would get nothing until the end that
+    way: there it is a line when a step begins, one every 30 seconds, and one when it is done. `clock`: seconds, for the lines.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda name: _lines(name, clock)
+        return
     columns = (
         TextColumn("{task.description:>28}"),
         BarColumn(),
@@ -23,7 +42,7 @@ def progress() -> Iterator[Bar]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as shown:
+    with Progress(*columns, console=console) as shown:
 
         @contextmanager
         def bar(name: str) -> Iterator[Tick]:
@@ -34,3 +53,34 @@ def progress() -> Iterator[Bar]:
                 shown.update(task, completed=1, total=1)
 
         yield bar
+
+
+@contextmanager
+def _lines(name: str, clock: Callable[[], float]) -> Iterator[Tick]:
+    began = told = clock()
+    # A step that goes on where it was killed did not do now what it finds done: it counts from what is told first.
+    first: tuple[float, int] | None = None
+
+    def tick(done: int, total: int) -> None:
+        nonlocal told, first
+        now = clock()
+        first = first or (now, done)
+        if done >= total or now - told < _SECONDS_PER_LINE:
+            return
+        told = now
+        line = f"{name}: {done} of {total}, {_duration(now - began)} taken"
+        if done > first[1]:
+            line += f", {_duration((now - first[0]) * (total - done) / (done - first[1]))} left"
+        _tell(line)
+
+    _tell(f"{name}: begins")
+    yield tick
+    _tell(f"{name}: done in {_duration(clock() - began)}")
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from itertools import count as counting
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from services.shared.contracts.tools import JsonObject, Tool, sha256_of
 from trainer.command import status_of
 from trainer.episodes import Ask, Episode, Say, write_rows
 from trainer.grammars.mechanics import Dice, World, make_world
+from trainer.progress import Bar, Tick, progress, silent
 from trainer.queries import grammar, pinned_tools
 from trainer.similarity import normal
 from trainer.teacher_client import Teacher, TeacherSettings
@@ -71,7 +73,9 @@ def world_for(toolset: str, seed: str) -> World:
     return make_world(Dice(seed), words)
 
 
-async def teacher_queries(teacher: Teacher, toolset: str, tools: Sequence[Tool], per_tool: int, seed: int) -> list[Query]:
+async def teacher_queries(
+    teacher: Teacher, toolset: str, tools: Sequence[Tool], per_tool: int, seed: int, tick: Tick
+) -> list[Query]:
     """About `per_tool` queries for each tool, over all levels, and as many that need none; no two of them alike.
 
     Raises:
@@ -84,11 +88,13 @@ async def teacher_queries(teacher: Teacher, toolset: str, tools: Sequence[Tool],
         for tool, level, count in [*orders, (None, "none", per_tool)]
         for start in range(0, count, BATCH)
     ]
+    answered = counting(1)
 
     async def batch(tool: Tool | None, level: Level, count: int, start: int) -> list[Query]:
         world = world_for(toolset, f"{seed}/{tool and tool.name}/{level}/{start}")
         body = {"messages": _order(tool, tools, level, count, world), "seed": seed * 1000 + start}
         texts = await teacher.ask(body, _texts) or []
+        tick(next(answered), len(batches))
         name = tool.name if tool else None
         return [Query(text=text, level=level, tool=name, files=world.files, folders=world.empty) for text in texts[:count]]
 
@@ -177,7 +183,8 @@ async def teacher_trajectories(
     toolsets_dir: Path,
     queries: Sequence[Query],
     kept: Callable[[list[Trajectory]], None],
-    opened: Sandboxes = sandbox,
+    opened: Sandboxes,
+    tick: Tick,
 ) -> list[Trajectory]:
     """Has all conversations, in the order of `queries`, several at once. When it fails, `kept` gets what there is.
 
@@ -186,7 +193,7 @@ async def teacher_trajectories(
     """
     found: dict[int, Trajectory | None] = {}
     losses = Losses()
-    waiting = iter(enumerate(queries))
+    waiting, ended = iter(enumerate(queries)), counting(1)
 
     async def worker(client: ToolRunner, workspace: Path, tools: Sequence[Tool]) -> None:
         for number, query in waiting:
@@ -203,6 +210,7 @@ async def teacher_trajectories(
                         losses.answered(row)
             except CallLost as lost:
                 losses.note(lost, f"query {query.text!r:.80}")
+            tick(next(ended), len(queries))
 
     def rows() -> list[Trajectory]:
         return [row for _, row in sorted(found.items()) if row is not None]
@@ -229,6 +237,7 @@ async def teach(
     per_tool: int,
     seed: int,
     opened: Sandboxes = sandbox,
+    bar: Bar = silent,
 ) -> JsonObject:
     """Both steps; the report.
 
@@ -238,15 +247,17 @@ async def teach(
     tools = pinned_tools(toolset, toolsets_dir)
     async with Teacher(settings, out / "teacher.sqlite") as teacher:
         try:
-            queries = await teacher_queries(teacher, toolset, tools, per_tool, seed)
+            with bar("teacher, queries") as tick:
+                queries = await teacher_queries(teacher, toolset, tools, per_tool, seed, tick)
         except BaseExceptionGroup as error:
             raise error.exceptions[0] from error
         if not queries:
             raise teacher.useless("query")
         write_rows(out / QUERIES, queries)
-        rows = await teacher_trajectories(
-            teacher, toolset, toolsets_dir, queries, kept=lambda rows: write_rows(out / PARTIAL, rows), opened=opened
-        )
+        with bar("teacher, conversations") as tick:
+            rows = await teacher_trajectories(
+                teacher, toolset, toolsets_dir, queries, lambda rows: write_rows(out / PARTIAL, rows), opened, tick
+            )
         if not rows:
             raise teacher.useless("conversation")
         report = {"model": settings.model, "queries": len(queries), "trajectories": len(rows), **teacher.report()}
@@ -266,9 +277,11 @@ def main() -> None:
     parser.add_argument("--per-tool", type=int, default=60, help="how many queries to ask for per tool")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    report = asyncio.run(
-        teach(args.toolset, args.toolsets_dir, args.out, TeacherSettings(), per_tool=args.per_tool, seed=args.seed)
-    )
+    settings = TeacherSettings()
+    with progress() as bar:
+        report = asyncio.run(
+            teach(args.toolset, args.toolsets_dir, args.out, settings, per_tool=args.per_tool, seed=args.seed, bar=bar)
+        )
     print(json.dumps(report, indent=2))
 
 

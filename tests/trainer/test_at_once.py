@@ -22,7 +22,7 @@ from tests.trainer.conftest import tiny_base
 from tests.trainer.test_training import PROFILE
 from trainer.at_once import at_once
 from trainer.metrics import TrainMetrics
-from trainer.progress import Bar, Tick
+from trainer.progress import Bar, Tick, silent
 from trainer.rows import TrainRow
 from trainer.training import Job, train
 
@@ -34,11 +34,6 @@ def threads() -> Iterator[int]:
     torch.set_num_threads(2)
     yield 2
     torch.set_num_threads(before)
-
-
-@contextmanager
-def silent(name: str) -> Iterator[Tick]:
-    yield lambda done, total: None
 
 
 def trained(base: Any, rows: list[TrainRow], out: Path, alias: str, bar: Bar) -> str:

@@ -26,7 +26,7 @@ from trainer.dataset import HELDOUT_TRAJECTORIES
 from trainer.episodes import write_rows
 from trainer.metrics import MOST_ADAPTERS, TrainMetrics, recorded
 from trainer.pipeline import Plan, run
-from trainer.progress import Tick
+from trainer.progress import Tick, silent
 from trainer.publish import GateRefused
 from trainer.queries import HELDOUT
 from trainer.trajectories import TRAJECTORIES
@@ -99,11 +99,6 @@ def test_a_scrape_while_it_trains_has_everything_that_the_board_shows(plan: Plan
 
 def value(metrics: TrainMetrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"agentflux_train_{name}", labels)
-
-
-@contextmanager
-def silent(name: str) -> Iterator[Tick]:
-    yield lambda done, total: None
 
 
 def test_a_step_tells_how_far_it_is_and_how_long_it_still_takes() -> None:

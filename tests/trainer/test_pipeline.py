@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from trainer.figures import read_outcomes
 from trainer.metrics import TrainMetrics
 from trainer.pipeline import Plan, jobs, prepare, run
 from trainer.profiles import PROFILES
-from trainer.progress import Tick
+from trainer.progress import Tick, silent
 from trainer.trajectories import Drop, Trajectory, drops_of
 
 
@@ -84,11 +82,6 @@ def test_what_somebody_said_or_paid_for_is_learned_whole(plan: Plan, tmp_path: P
 def test_activated_adapters_learn_one_turn_a_row(plan: Plan) -> None:
     merged, apart = (jobs(replace(plan, activation=activation))[0].rows for activation in (None, [1]))
     assert len(apart) > len(merged)
-
-
-@contextmanager
-def silent(name: str) -> Iterator[Tick]:
-    yield lambda done, total: None
 
 
 def asked_in_full() -> list[Trajectory]:

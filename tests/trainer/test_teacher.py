@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.trainer.grammars.notes_toolset import TOOLS, notes_toolset
 from tests.trainer.hostile_teacher import FAULTS, HostileTeacher
 from trainer.episodes import read_rows
 from trainer.gates import first_flaw
+from trainer.progress import Tick
 from trainer.teacher import MAX_TURNS, PARTIAL, QUERIES, Query, converse, teach, world_for
 from trainer.teacher_client import Teacher, TeacherDown, TeacherSettings
 from trainer.trajectories import TRAJECTORIES, Trajectory
@@ -153,6 +154,22 @@ async def taught_slowly(root: Path, out: Path, per_tool: int) -> JsonObject:
     async with HostileTeacher().serving() as server:
         settings = TeacherSettings(base_url=server.url, model="m", conversations=1)
         return await teach("notes", root, out, settings, per_tool=per_tool, seed=0, opened=slow)
+
+
+async def test_it_tells_how_many_of_its_requests_and_conversations_are_done(root: Path, tmp_path: Path) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    @contextmanager
+    def bar(name: str) -> Iterator[Tick]:
+        yield lambda done, total: told.setdefault(name, []).append((done, total))
+
+    async with HostileTeacher().serving() as server:
+        settings = TeacherSettings(base_url=server.url, model="m", conversations=3)
+        report = await teach("notes", root, tmp_path / "out", settings, per_tool=10, seed=0, opened=opened, bar=bar)
+    assert list(told) == ["teacher, queries", "teacher, conversations"]
+    for steps in told.values():
+        assert [done for done, _ in steps] == list(range(1, steps[0][1] + 1))
+    assert len(told["teacher, conversations"]) == report["queries"]
 
 
 async def test_a_call_that_never_ends_costs_one_conversation(root: Path, tmp_path: Path) -> None:
