@@ -9,7 +9,7 @@ STORE ?= .run/adapters
 export Q
 if_installed = if [ -x $(PYTHON_IN_VENV) ]; then $(PYTHON_IN_VENV) -m deploy.local $(1); else echo "nothing is installed, so nothing is running"; fi
 
-.PHONY: help setup toolsets dev up down status ask train train-bfcl check test bench bench-engine bench-gateway bench-hedging bench-sandbox fuzz-sandbox proto chart lock clean images compose-proof
+.PHONY: help setup toolsets model dev up down status ask train train-bfcl check test bench bench-engine bench-gateway bench-hedging bench-sandbox fuzz-sandbox proto chart lock clean images compose-proof
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ setup: ## Install what running needs: .venv, pinned packages, MCP servers
 
 toolsets: setup ## Install the large MCP servers, too (monday.com: 300 MB)
 	@bash deploy/requirements/toolsets.sh all
+
+model: setup ## Prepare the embedded base model, as `make up` does: .run/models
+	@$(PYTHON_IN_VENV) -m deploy.local.base_model --out .run/models/smollm2-135m-instruct
 
 dev: setup ## Install what changing the code needs, too
 	@bash deploy/requirements/setup.sh dev
@@ -35,10 +38,10 @@ status: ## Show the processes, their memory, and what is not ready
 ask: ## Let a small agent answer a question: make ask Q="Read the file README.txt"
 	@$(call if_installed,ask "$$Q")
 
-train: setup ## Train adapters for a toolset, and publish them if they are better: TOOLSET=filesystem PROFILE=small
-	@$(PYTHON_IN_VENV) -m trainer --toolset $(TOOLSET) --profile $(PROFILE) --store $(STORE)
+train: model ## Train adapters for a toolset, and publish them if they are better: TOOLSET=filesystem PROFILE=small ARGS="--seed 1"
+	@$(PYTHON_IN_VENV) -m trainer --toolset $(TOOLSET) --profile $(PROFILE) --store $(STORE) $(ARGS)
 
-train-bfcl: setup ## Train adapters for functions that people asked for (the live part of BFCL), and report what they are worth
+train-bfcl: model ## Train adapters for functions that people asked for (the live part of BFCL), and report what they are worth
 	@VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --require-hashes --target build/bfcl-eval --requirement trainer/bfcl.txt
 	@$(PYTHON_IN_VENV) -m trainer.bfcl --package build/bfcl-eval --out build/toolsets/bfcl
 	@$(PYTHON_IN_VENV) -m trainer --toolset bfcl --toolsets-dir build/toolsets --conversations build/toolsets/bfcl/conversations.jsonl \

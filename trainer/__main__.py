@@ -66,7 +66,7 @@ def make_plan(args: argparse.Namespace) -> Plan:
         file = args.toolsets_dir / args.toolset / "tools.json"
         raise LookupError(f"there is no {file}: a list of OpenAI tools, with which the conversations are learned")
     if not (args.model / "tokenizer.json").exists():
-        raise LookupError(f"there is no base model in {args.model}; `make up` prepares the embedded one, --model names another")
+        raise LookupError(f"there is no base model in {args.model}; `make model` makes the embedded one, --model names another")
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     # The generation prompt of ChatML: what every decision comes right after.
     activation = tokenizer.encode("<|im_start|>assistant", add_special_tokens=False).ids if args.alora else None

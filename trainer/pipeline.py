@@ -141,8 +141,9 @@ def _have_conversations(plan: Plan, bar: Bar) -> None:
             )
     files = {HELDOUT: HELDOUT_TRAJECTORIES} | ({} if plan.teacher else {EPISODES: TRAJECTORIES})
     if missing := {work / source: work / target for source, target in files.items() if not (work / target).exists()}:
-        with timed(work, "trajectories"), bar("trajectories") as tick:
+        with timed(work, "trajectories") as timing, bar("trajectories") as tick:
             asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, missing, tick))
+            timing.samples = sum(1 for target in missing.values() for _ in read_rows(target, Trajectory))
 
 
 def _recorded(path: Path) -> Iterator[Trajectory | Drop]:
@@ -212,9 +213,12 @@ def _train_one(plan: Plan, base: Any, metrics: TrainMetrics, job: Job, bar: Bar)
     known = next((one for one in plan.begin if (one.role, one.tool) == (job.role, job.tool)), None)
     with timed(plan.work, f"train {job.alias}") as timing, bar(f"train {job.alias}") as tick:
 
-        def shown(step: int, steps: int, loss: float, tokens: int) -> None:
+        def shown(step: int, steps: int, loss: float, batch: Sequence[TrainRow]) -> None:
+            tokens = sum(len(row.ids) for row in batch)
             tick(step, steps)
             metrics.batch(job.alias, tokens, loss)
+            timing.samples += len(batch)
+            timing.tokens += tokens
 
         folder = train(
             base,
@@ -226,7 +230,6 @@ def _train_one(plan: Plan, base: Any, metrics: TrainMetrics, job: Job, bar: Bar)
             begin=known.folder if known else None,
             tick=shown,
         )
-        timing.tokens = sum(len(row.ids) for row in job.rows) * plan.profile.epochs
     return Trained(folder, job.role, job.tool, plan.profile.rank, job.data_sha256, known.folder.name if known else None)
 
 
@@ -267,7 +270,7 @@ def outcomes_on(
     if path.exists() and len(known := read_outcomes(path)) == len(found):
         return known
     how = replace(plan.prompts, activation=activation)
-    with timed(plan.work, f"evaluate {who}"):
+    with timed(plan.work, f"evaluate {who}") as timing:
         with bar(f"selection, {who}") as tick:
             outcomes = select_all(wearing(base, _folder(adapters, "selector")), how, found, tick)
         for tools, folder in _writers(plan, adapters):
@@ -276,6 +279,7 @@ def outcomes_on(
                 written = write_all(wearing(base, folder), how, [outcomes[i] for i in mine], [found[i] for i in mine], tick)
             for i, outcome in zip(mine, written, strict=True):
                 outcomes[i] = outcome
+        timing.samples = len(found)
     write_rows(path, outcomes)
     return outcomes
 

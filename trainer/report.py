@@ -180,11 +180,23 @@ def _drawn(material: Material) -> list[tuple[str, Sequence[tuple[int, float]]]]:
 
 
 def _time(timings: Sequence[Timing]) -> Section:
-    def rate(timing: Timing) -> str:
-        return f"{timing.tokens / timing.seconds:,.0f}" if timing.tokens and timing.seconds else ""
+    def rate(count: int, seconds: float, digits: int) -> str:
+        return f"{count / seconds:,.{digits}f}" if count and seconds else ""
 
-    rows = [[one.step, f"{one.seconds:,.1f}", rate(one), f"{one.peak_rss_bytes / 2**30:.2f}"] for one in timings]
-    return Section("Time and memory", "", ["step", "seconds", "tokens/s", "peak RSS so far, GiB"], rows)
+    header = ["step", "seconds", "samples", "samples/s", "tokens/s", "peak RSS so far, GiB"]
+    rows = [
+        [
+            one.step,
+            f"{one.seconds:,.1f}",
+            f"{one.samples:,}" if one.samples else "",
+            rate(one.samples, one.seconds, 2),
+            rate(one.tokens, one.seconds, 0),
+            f"{one.peak_rss_bytes / 2**30:.2f}",
+        ]
+        for one in timings
+    ]
+    note = "Samples are conversations, then rows that were learned, then decisions. What a kill cut off is counted nowhere."
+    return Section("Time and memory", note, header, rows)
 
 
 def _data(dataset: JsonObject, too_long: JsonObject) -> Section:

@@ -16,17 +16,22 @@ TIMINGS = "timings.jsonl"
 
 
 class Timing(BaseModel):
-    """What a step of the pipeline took: wall time in seconds, tokens, and the most memory that the process had had by its end."""
+    """What a step of the pipeline did and took.
+
+    `samples` are conversations, rows or decisions; `seconds` wall time; `peak_rss_bytes` the most memory that the process had had
+    by its end. What a kill cut off left no line: neither what it did nor what it took is counted.
+    """
 
     step: str
     seconds: float = 0.0
+    samples: int = 0
     tokens: int = 0
     peak_rss_bytes: int = 0
 
 
 @contextmanager
 def timed(work: Path, step: str) -> Iterator[Timing]:
-    """Adds a line about the block to the timings of `work`; whoever knows its `tokens` sets them."""
+    """Adds a line about the block to the timings of `work`; whoever knows its samples and tokens sets them."""
     timing, started = Timing(step=step), time.monotonic()
     try:
         yield timing
@@ -50,7 +55,7 @@ def read_curve(path: Path) -> list[tuple[int, float]]:
 
 
 def read_timings(path: Path) -> list[Timing]:
-    """One a step, in order: a step that was gone on with took the sum of the times."""
+    """One a step, in order: a step that was gone on with did and took the sum."""
     found: dict[str, Timing] = {}
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
@@ -59,6 +64,7 @@ def read_timings(path: Path) -> list[Timing]:
             continue
         known = found.setdefault(one.step, Timing(step=one.step))
         known.seconds += one.seconds
-        known.tokens = max(known.tokens, one.tokens)
+        known.samples += one.samples
+        known.tokens += one.tokens
         known.peak_rss_bytes = max(known.peak_rss_bytes, one.peak_rss_bytes)
     return list(found.values())

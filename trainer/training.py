@@ -32,8 +32,8 @@ from trainer.profiles import Profile
 from trainer.rows import TrainRow
 from trainer.timings import CURVE
 
-# Step, steps, the mean loss per target, and the tokens of the batch.
-Tick = Callable[[int, int, float, int], None]
+# Step, steps, the mean loss per target, and the batch.
+Tick = Callable[[int, int, float, Sequence[TrainRow]], None]
 # Torch has one random state for all threads; whoever draws a fresh adapter from it has it alone.
 _DICE = threading.Lock()
 
@@ -73,7 +73,7 @@ def train(
     seed: int,
     activation: Sequence[int] | None = None,
     begin: Path | None = None,
-    tick: Tick = lambda step, steps, loss, tokens: None,
+    tick: Tick = lambda step, steps, loss, batch: None,
 ) -> Path:
     """Trains `job` and gives the folder with PEFT's two files; at once when it is there already.
 
@@ -100,11 +100,11 @@ def train(
         run.resume()
     with (out / f"{job.alias}.{CURVE}").open("a") as curve:
         while run.step < len(run.plan):
-            tokens = sum(len(job.rows[index].ids) for index in run.plan[run.step])
+            batch = [job.rows[index] for index in run.plan[run.step]]
             loss = run.advance(activation)
             curve.write(json.dumps({"step": run.step, "loss": round(loss, 5)}) + "\n")
             curve.flush()
-            tick(run.step, len(run.plan), loss, tokens)
+            tick(run.step, len(run.plan), loss, batch)
             if run.step % profile.checkpoint_steps == 0:
                 run.save()
     _write_adapter(model, done)

@@ -42,7 +42,7 @@ def test_a_full_disk_costs_no_more_than_the_steps_since_the_last_checkpoint(rows
     whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
     with mounted(tmp_path / "disk", "size=2m") as disk:
 
-        def tick(step: int, steps: int, loss: float, tokens: int) -> None:
+        def tick(step: int, steps: int, loss: float, batch: object) -> None:
             if step == 6:
                 leave_free(disk, 2)
 
@@ -51,7 +51,7 @@ def test_a_full_disk_costs_no_more_than_the_steps_since_the_last_checkpoint(rows
         (disk / "ballast").unlink()
         assert [path.name for path in (disk / "select.checkpoints").glob("*.pt")] == ["00000004.pt"]
         steps: list[int] = []
-        folder = train(tiny_base(), job(rows), PROFILE, disk, seed=0, tick=lambda step, total, loss, tokens: steps.append(step))
+        folder = train(tiny_base(), job(rows), PROFILE, disk, seed=0, tick=lambda step, total, loss, batch: steps.append(step))
         assert steps[0] == 5
         assert sha256(folder) == whole
         curve = [step for step, _ in read_curve(disk / "select.curve.jsonl")]

@@ -25,6 +25,7 @@ from trainer.metrics import TrainMetrics
 from trainer.pipeline import Plan, jobs, prepare, run
 from trainer.profiles import PROFILES
 from trainer.progress import Tick, silent
+from trainer.timings import TIMINGS, read_timings
 from trainer.trajectories import Drop, Trajectory, drops_of
 
 
@@ -139,6 +140,11 @@ def test_from_finished_conversations_to_published_adapters_without_a_server(tmp_
         assert {row.row.split("/")[0] for row in read_outcomes(plan.work / f"outcomes_{who}.jsonl")} == held_out
     numbers = json.loads((plan.work / "report.json").read_text())
     assert {"share", "base", "low", "high", "p"} <= numbers["selection_first_turn"].keys()
+    spent = {one.step: one for one in read_timings(plan.work / TIMINGS)}
+    for job in jobs(plan):
+        lengths = [len(row.ids) for row in job.rows]
+        assert (spent[f"train {job.alias}"].samples, spent[f"train {job.alias}"].tokens) == (len(lengths), sum(lengths))
+    assert spent["evaluate new"].samples == len(read_outcomes(plan.work / "outcomes_new.jsonl"))
 
 
 def test_a_step_that_was_cut_off_between_its_files_makes_the_missing_one(

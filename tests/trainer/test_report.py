@@ -28,7 +28,7 @@ def work(tmp_path: Path) -> Path:
     (tmp_path / "select.curve.jsonl").write_text(steps + '{"step": 1001, "lo')
     for _ in range(2):
         with timed(tmp_path, "train select") as spent:
-            spent.tokens = 1234
+            spent.samples, spent.tokens = 5000, 1234
     return tmp_path
 
 
@@ -112,12 +112,12 @@ def test_a_folder_with_nothing_in_it_and_no_rows_make_a_report(tmp_path: Path) -
     assert Page((tmp_path / "report.html").read_text()).open == []
 
 
-def test_a_step_that_was_gone_on_with_took_the_sum_of_the_times(work: Path) -> None:
+def test_a_step_that_was_gone_on_with_did_and_took_the_sum(work: Path) -> None:
     (work / "timings.jsonl").write_text(
-        '{"step": "train", "seconds": 2, "tokens": 0, "peak_rss_bytes": 1073741824}\n'
-        '{"step": "train", "seconds": 3, "tokens": 50, "peak_rss_bytes": 5}\n{"st'
+        '{"step": "train", "seconds": 2, "samples": 4, "tokens": 10, "peak_rss_bytes": 1073741824}\n'
+        '{"step": "train", "seconds": 3, "samples": 2, "tokens": 40, "peak_rss_bytes": 5}\n{"st'
     )
-    assert "| train | 5.0 | 10 | 1.00 |" in written(work, outcomes(0.9))[0]
+    assert "| train | 5.0 | 6 | 1.20 | 10 | 1.00 |" in written(work, outcomes(0.9))[0]
 
 
 def test_the_table_of_figures_has_a_row_each() -> None:

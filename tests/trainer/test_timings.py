@@ -16,12 +16,17 @@ def test_a_curve_has_each_step_once_and_the_last_try_counts(tmp_path: Path) -> N
 
 
 def test_a_step_that_fails_has_taken_its_time_too(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), timed(tmp_path, "train"):
-        raise RuntimeError
+    def failing() -> None:
+        with timed(tmp_path, "train") as spent:
+            spent.samples, spent.tokens = 2, 5
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing()
     with timed(tmp_path, "train") as spent:
-        spent.tokens = 7
+        spent.samples, spent.tokens = 3, 7
     [found] = read_timings(tmp_path / TIMINGS)
-    assert (found.step, found.tokens) == ("train", 7)
+    assert (found.step, found.samples, found.tokens) == ("train", 5, 12)
     assert found.peak_rss_bytes > 1 << 20
     assert len((tmp_path / TIMINGS).read_text().splitlines()) == 2
     assert read_timings(tmp_path / "none.jsonl") == []

@@ -53,7 +53,7 @@ def test_every_epoch_has_each_row_once(rows: list[TrainRow]) -> None:
 def test_an_adapter_learns_its_rows_and_leaves_the_base_alone(base: Any, rows: list[TrainRow], tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     losses: list[float] = []
-    folder = train(base, job(rows), PROFILE, tmp_path, seed=0, tick=lambda step, steps, loss, tokens: losses.append(loss))
+    folder = train(base, job(rows), PROFILE, tmp_path, seed=0, tick=lambda step, steps, loss, batch: losses.append(loss))
     assert losses[-1] < 0.8 * losses[0]
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
     assert wearing(base, folder) is not base
@@ -64,7 +64,7 @@ def test_a_run_stopped_anywhere_ends_in_the_same_bytes(rows: list[TrainRow], tmp
     whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
     for stop in (1, 4, 6, 11):
 
-        def tick(step: int, steps: int, loss: float, tokens: int, stop: int = stop) -> None:
+        def tick(step: int, steps: int, loss: float, batch: object, stop: int = stop) -> None:
             if step == stop:
                 raise Killed
 
@@ -79,7 +79,7 @@ def test_an_optimizer_of_8_bits_learns_too_and_may_be_stopped(rows: list[TrainRo
     profile = replace(PROFILE, rank=128, alpha=128, eight_bit=True, learning_rate=3e-3)
     losses: list[float] = []
 
-    def tick(step: int, steps: int, loss: float, tokens: int) -> None:
+    def tick(step: int, steps: int, loss: float, batch: object) -> None:
         losses.append(loss)
         if len(losses) == 6:
             raise Killed
@@ -107,7 +107,7 @@ def test_where_no_optimizer_of_8_bits_is_installed_it_has_32(
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(rows: list[TrainRow], tmp_path: Path) -> None:
     whole = sha256(train(tiny_base(), job(rows), PROFILE, tmp_path / "whole", seed=0))
 
-    def tick(step: int, steps: int, loss: float, tokens: int) -> None:
+    def tick(step: int, steps: int, loss: float, batch: object) -> None:
         if step == 9:
             raise Killed
 
@@ -117,21 +117,21 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(rows: list[TrainRow], 
     newest.write_bytes(newest.read_bytes()[:1000])
     steps: list[int] = []
     folder = train(
-        tiny_base(), job(rows), PROFILE, tmp_path / "cut", seed=0, tick=lambda step, total, loss, tokens: steps.append(step)
+        tiny_base(), job(rows), PROFILE, tmp_path / "cut", seed=0, tick=lambda step, total, loss, batch: steps.append(step)
     )
     assert steps[0] == 5
     assert sha256(folder) == whole
 
 
 def test_checkpoints_of_other_rows_are_not_gone_on_from(rows: list[TrainRow], tmp_path: Path) -> None:
-    def tick(step: int, steps: int, loss: float, tokens: int) -> None:
+    def tick(step: int, steps: int, loss: float, batch: object) -> None:
         if step == 5:
             raise Killed
 
     with pytest.raises(Killed):
         train(tiny_base(), job(rows), PROFILE, tmp_path, seed=0, tick=tick)
     steps: list[int] = []
-    train(tiny_base(), job(rows[1:]), PROFILE, tmp_path, seed=0, tick=lambda step, total, loss, tokens: steps.append(step))
+    train(tiny_base(), job(rows[1:]), PROFILE, tmp_path, seed=0, tick=lambda step, total, loss, batch: steps.append(step))
     assert steps[0] == 1
 
 
@@ -141,7 +141,7 @@ def test_training_goes_on_from_another_adapter(base: Any, rows: list[TrainRow], 
     assert sha256(train(base, job(rows), still, tmp_path / "still", seed=1, begin=parent)) == sha256(parent)
     losses: dict[str, list[float]] = {"fresh": [], "on": []}
     train(
-        base, job(rows), PROFILE, tmp_path / "fresh", seed=1, tick=lambda step, steps, loss, tokens: losses["fresh"].append(loss)
+        base, job(rows), PROFILE, tmp_path / "fresh", seed=1, tick=lambda step, steps, loss, batch: losses["fresh"].append(loss)
     )
     train(
         base,
@@ -150,7 +150,7 @@ def test_training_goes_on_from_another_adapter(base: Any, rows: list[TrainRow], 
         tmp_path / "on",
         seed=1,
         begin=parent,
-        tick=lambda step, steps, loss, tokens: losses["on"].append(loss),
+        tick=lambda step, steps, loss, batch: losses["on"].append(loss),
     )
     assert losses["on"][0] < 0.8 * losses["fresh"][0]
 
@@ -159,7 +159,7 @@ def test_a_run_that_goes_on_from_an_adapter_may_be_stopped_too(base: Any, rows: 
     parent, other = (train(base, job(rows), PROFILE, tmp_path / f"parent{seed}", seed=seed) for seed in (0, 1))
     whole = sha256(train(base, job(rows), PROFILE, tmp_path / "whole", seed=0, begin=parent))
 
-    def tick(step: int, steps: int, loss: float, tokens: int) -> None:
+    def tick(step: int, steps: int, loss: float, batch: object) -> None:
         if step == 6:
             raise Killed
 
@@ -198,7 +198,7 @@ from tests.trainer.test_training import PROFILE, job
 from trainer.rows import merged
 from trainer.training import train
 kill_at = int(sys.argv[2])
-def tick(step, steps, loss, tokens):
+def tick(step, steps, loss, batch):
     if step == kill_at:
         os.kill(os.getpid(), 9)
 train(tiny_base(), job(merged(selection_rows(toy_renderer()))), PROFILE, Path(sys.argv[1]), seed=0, tick=tick)
@@ -222,7 +222,7 @@ def killed_after(steps: int, rows: list[TrainRow], out: Path) -> None:
         status = 1
         try:
             train(
-                tiny_base(), job(rows), PROFILE, out, seed=0, tick=lambda step, total, loss, tokens: os.write(tell, b".") and None
+                tiny_base(), job(rows), PROFILE, out, seed=0, tick=lambda step, total, loss, batch: os.write(tell, b".") and None
             )
             status = 0
         finally:
