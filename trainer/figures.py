@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from services.shared.contracts.tools import JsonObject
 from trainer.episodes import read_rows
 from trainer.rows import Decision
-from trainer.statistics import calibration_error, mcnemar, wilson
+from trainer.statistics import calibration_error, calibration_interval, mcnemar, wilson
 
 
 class Outcome(BaseModel):
@@ -95,6 +95,7 @@ def figures(
 
     right, whole, exact = (lambda row: row.is_right), (lambda row: row.is_whole), (lambda row: bool(row.exact))
     names = sorted({*tools, *(row.gold for row in outcomes if calls(row))})
+    votes = [row.sure for row in outcomes], [row.is_right for row in outcomes]
     return {
         "selection_first_turn": share(right, lambda row: row.turn == 0 and calls(row)),
         "selection_later_turns": share(right, lambda row: row.turn > 0),
@@ -108,7 +109,8 @@ def figures(
         "end_to_end_calls": share(whole, calls),
         "end_to_end_answers": share(whole, lambda row: not calls(row)),
         "end_to_end_first_turn": share(whole, lambda row: row.turn == 0),
-        "calibration_error": round(calibration_error([row.sure for row in outcomes], [row.is_right for row in outcomes]), 4),
+        "calibration_error": round(calibration_error(*votes), 4),
+        "calibration_interval": [round(edge, 4) for edge in calibration_interval(*votes)],
         "per_tool": {
             name: {
                 "selection": share(right, lambda row, name=name: row.gold == name),  # type: ignore[misc]

@@ -77,7 +77,7 @@ def sections(material: Material) -> list[Section]:
         _confusion(outcomes),
         Section(
             "Calibration of the vote",
-            f"Expected calibration error {numbers['calibration_error']:.1%}. On the diagonal, votes are as often right as sure.",
+            f"{_calibration(numbers)}. On the diagonal, votes are as often right as sure.",
             ["confidence", "votes", "sure", "right"],
             [
                 [f"{at / 10:.0%} to {(at + 1) / 10:.0%}", str(one.count), f"{one.sure:.0%}", f"{one.right:.0%}"]
@@ -103,7 +103,12 @@ def sections(material: Material) -> list[Section]:
 def table(numbers: JsonObject) -> str:
     """The figures in Markdown."""
     section = _figures(numbers)
-    return f"{markdown_table(section)}\n\nExpected calibration error of the vote: {numbers['calibration_error']:.1%}\n"
+    return f"{markdown_table(section)}\n\n{_calibration(numbers)}.\n"
+
+
+def _calibration(numbers: JsonObject) -> str:
+    low, high = numbers["calibration_interval"]
+    return f"Expected calibration error of the vote: {numbers['calibration_error']:.1%} ({low:.1%} to {high:.1%})"
 
 
 def _verdict(material: Material) -> Section:
