@@ -55,7 +55,9 @@ def at_once(steps: Sequence[Callable[[Bar], Result]], bar: Bar, most: int) -> li
         # A signal can come as soon as the first of them runs.
         try:
             running = [pool.submit(guarded, step) for step in steps]
-            wait(running)
+            # One that comes just as this thread goes to sleep does not wake it: it is seen at the next look.
+            while wait(running, timeout=1).not_done:
+                pass
         except BaseException:
             ended.set()
             raise

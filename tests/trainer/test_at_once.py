@@ -88,19 +88,28 @@ def test_the_first_error_ends_all_and_is_the_one_that_is_told(threads: int) -> N
     assert not [one for one in threading.enumerate() if one.name.startswith("at-once")]
 
 
-def test_a_signal_ends_them(threads: int) -> None:
-    begun = threading.Event()
+@pytest.mark.parametrize("asleep", [False, True], ids=["in time", "too late to wake the thread that waits"])
+def test_a_signal_ends_them(threads: int, asleep: bool) -> None:
+    begun, masked = threading.Event(), {signal.SIGTERM} if asleep else set()
 
     def asked_to_end(*_: object) -> None:
         raise SystemExit(143)
 
+    def kill() -> None:
+        # A signal that another thread gets wakes the first one as little as one that it gets before it sleeps.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, masked)
+        if begun.wait(10):
+            os.kill(os.getpid(), signal.SIGTERM)
+
     before = signal.signal(signal.SIGTERM, asked_to_end)
-    timer = threading.Thread(target=lambda: begun.wait(10) and os.kill(os.getpid(), signal.SIGTERM))
+    timer = threading.Thread(target=kill)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, masked)
     try:
         timer.start()
         with pytest.raises(SystemExit, match="143"):
             at_once([partial(endless, begun)], silent, 2)
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGTERM, before)
         timer.join()
 
