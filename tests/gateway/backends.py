@@ -88,9 +88,16 @@ def write_toolsets(folder: Path, *names: str) -> Path:
     """A folder of toolsets, as `toolsets_dir` names it."""
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / name / "tools.json").write_text(json.dumps(TOOLS[name]))
+        put(folder / name / "tools.json", json.dumps(TOOLS[name]))
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def put(file: Path, text: str) -> None:
+    """Writes a file under a running gateway's eyes: it sees the old one, or the whole new one."""
+    draft = file.with_name(f".{file.name}")
+    draft.write_text(text)
+    draft.replace(file)
 
 
 def urls(url: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 
 from services.gateway.keys import key_digest
 from services.shared.chassis.logging import configure_logging
-from tests.gateway.backends import HELLO, TOOLS, Backends, metric, whole_gateway, write_toolsets
+from tests.gateway.backends import HELLO, TOOLS, Backends, metric, put, whole_gateway, write_toolsets
 
 pytestmark = pytest.mark.anyio
 KEY, OTHER = "af-" + "k" * 43, "af-" + "o" * 43
@@ -23,7 +23,7 @@ KEY, OTHER = "af-" + "k" * 43, "af-" + "o" * 43
 
 def keys_file(folder: Path, *entries: dict[str, Any]) -> Path:
     file = folder / "keys.json"
-    file.write_text(json.dumps([{"name": "team-a", "sha256": key_digest(KEY), **entries[0]}, *entries[1:]]))
+    put(file, json.dumps([{"name": "team-a", "sha256": key_digest(KEY), **entries[0]}, *entries[1:]]))
     return file
 
 
@@ -141,7 +141,7 @@ async def test_keys_are_read_anew_and_a_bad_file_leaves_the_old_ones_in_force(tm
         assert (await chat(client, OTHER)).status_code == 401
         keys_file(tmp_path, {}, {"name": "team-b", "sha256": key_digest(OTHER)})
         await becomes(OTHER, 200)
-        file.write_text('[{"name": "team-a", "key": "hunter2"}]')
+        put(file, '[{"name": "team-a", "key": "hunter2"}]')
         await until(is_degraded)
         reason = (await client.get("/readyz")).json()["checks"]["keys"]
         assert "the old ones are" in reason

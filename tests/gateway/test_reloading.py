@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from services.gateway.reloading import Reloaded, watching
 from services.gateway.toolsets import read_catalogue
-from tests.gateway.backends import HELLO, TOOLS, Backends, metric, whole_gateway, write_toolsets
+from tests.gateway.backends import HELLO, TOOLS, Backends, metric, put, whole_gateway, write_toolsets
 
 pytestmark = pytest.mark.anyio
 
@@ -131,7 +131,7 @@ async def test_toolsets_come_and_go_while_requests_run_and_none_is_dropped(tmp_p
             write_toolsets(folder, "mail")
             await until_there("files", "mail")
             await some_more_requests()
-            file.write_text("{")
+            put(file, "{")
             for _ in range(1000):
                 if await metric(client, 'agentflux_reloads_total{outcome="refused",what="toolsets"}'):
                     break
