@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -18,7 +17,7 @@ from prometheus_client import Counter, Gauge
 from services.shared.chassis.telemetry import LabelSet, new_registry
 from services.shared.clients.adapters import AdapterStore
 from services.shared.contracts.errors import AgentFluxError
-from trainer.progress import Bar, Tick
+from trainer.progress import Bar, Tick, TimeLeft
 from trainer.publish import GateRefused
 
 # Adapters of one training that get series of their own: one a tool, at most.
@@ -108,17 +107,10 @@ class TrainMetrics:
     @contextmanager
     def _in_step(self, name: str) -> Iterator[Tick]:
         self._stands(name, math.nan, math.nan)
-        began: tuple[int, float] | None = None
-
-        def tick(done: int, total: int) -> None:
-            nonlocal began
-            # A step that goes on where it was killed does not begin at 0.
-            first, at = began = began or (done, time.monotonic())
-            pace = (time.monotonic() - at) / (done - first) if done > first else math.nan
-            self._stands(name, done / total, (total - done) * pace)
+        time_left = TimeLeft()
 
         try:
-            yield tick
+            yield lambda done, total: self._stands(name, done / total, time_left.at(done, total))
         finally:
             self._stands(name)
 

@@ -121,29 +121,35 @@ def prepare(plan: Plan, bar: Bar) -> None:
     if not plan.conversations:
         _have_conversations(plan, bar)
     if not (work / REPORT).exists():
-        with timed(work, "dataset"), bar("dataset"):
+        with timed(work, "dataset") as timing, bar("dataset"):
             rows = finished(plan.conversations, plan.tools) if plan.conversations else _recorded(work / TRAJECTORIES)
-            write_dataset(rows, work / HELDOUT_TRAJECTORIES, work)
+            write_dataset(timing.counting(rows), work / HELDOUT_TRAJECTORIES, work)
 
 
 def _have_conversations(plan: Plan, bar: Bar) -> None:
     """Steps 1 and 2: queries, and what comes of them on the real server."""
     work = plan.work
     if not (work / HELDOUT).exists():
-        with timed(work, "queries"), bar("queries"):
+        with timed(work, "queries") as timing, bar("queries"):
             counts = {"count": 0 if plan.teacher else plan.profile.episodes, "heldout": plan.profile.heldout}
             write_queries(plan.toolset, work, **counts, seed=plan.seed, tools=plan.tools)
+            timing.samples = sum(counts.values())
     if plan.teacher and not (work / TRAJECTORIES).exists():
-        with timed(work, "teacher"):
+        with timed(work, "teacher") as timing:
             per_tool = max(1, plan.profile.episodes // (len(plan.tools) + 1))
-            asyncio.run(
+            report = asyncio.run(
                 teach(plan.toolset, plan.toolsets_dir, work, TeacherSettings(), per_tool=per_tool, seed=plan.seed, bar=bar)
             )
+            timing.samples = int(report["trajectories"])
     files = {HELDOUT: HELDOUT_TRAJECTORIES} | ({} if plan.teacher else {EPISODES: TRAJECTORIES})
     if missing := {work / source: work / target for source, target in files.items() if not (work / target).exists()}:
         with timed(work, "trajectories") as timing, bar("trajectories") as tick:
-            asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, missing, tick))
-            timing.samples = sum(1 for target in missing.values() for _ in read_rows(target, Trajectory))
+
+            def shown(done: int, total: int) -> None:
+                tick(done, total)
+                timing.samples = done
+
+            asyncio.run(write_trajectories(plan.toolset, plan.toolsets_dir, missing, shown))
 
 
 def _recorded(path: Path) -> Iterator[Trajectory | Drop]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,20 @@ Tick = Callable[[int, int], None]
 Bar = Callable[[str], AbstractContextManager[Tick]]
 
 _SECONDS_PER_LINE = 30.0
+
+
+class TimeLeft:
+    """How long a step still takes, by its pace since it was first asked: one that goes on after a kill does not begin at 0."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: tuple[int, float] | None = None
+
+    def at(self, done: int, total: int) -> float:
+        """Seconds; NaN as long as nothing more is done than at first."""
+        now = self._clock()
+        first, since = self._first = self._first or (done, now)
+        return (now - since) * (total - done) / (done - first) if done > first else math.nan
 
 
 @contextmanager
@@ -58,20 +73,18 @@ def progress(clock: Callable[[], float] = time.monotonic) -> Iterator[Bar]:
 @contextmanager
 def _lines(name: str, clock: Callable[[], float]) -> Iterator[Tick]:
     began = told = clock()
-    # A step that goes on where it was killed did not do now what it finds done: it counts from what is told first.
-    first: tuple[float, int] | None = None
+    time_left = TimeLeft(clock)
 
     def tick(done: int, total: int) -> None:
-        nonlocal told, first
-        now = clock()
-        first = first or (now, done)
+        nonlocal told
+        now, left = clock(), time_left.at(done, total)
         if done >= total or now - told < _SECONDS_PER_LINE:
             return
         told = now
-        line = f"{name}: {done} of {total}, {_duration(now - began)} taken"
-        if done > first[1]:
-            line += f", {_duration((now - first[0]) * (total - done) / (done - first[1]))} left"
-        _tell(line)
+        _tell(
+            f"{name}: {done} of {total}, {_duration(now - began)} taken"
+            + ("" if math.isnan(left) else f", {_duration(left)} left")
+        )
 
     _tell(f"{name}: begins")
     yield tick

@@ -43,11 +43,15 @@ def bins_of(sure: Sequence[float], right: Sequence[bool], bins: int = 10) -> lis
     """Confidences in `bins` steps of equal width, lowest first; None where no row is."""
     members: list[list[int]] = [[] for _ in range(bins)]
     for i, confidence in enumerate(sure):
-        members[min(bins - 1, int(confidence * bins))].append(i)
+        members[_bin(confidence, bins)].append(i)
     return [
         Bin(len(group), sum(sure[i] for i in group) / len(group), sum(right[i] for i in group) / len(group)) if group else None
         for group in members
     ]
+
+
+def _bin(confidence: float, bins: int) -> int:
+    return min(bins - 1, int(confidence * bins))
 
 
 def calibration_error(sure: Sequence[float], right: Sequence[bool], bins: int = 10) -> float:
@@ -68,7 +72,7 @@ def calibration_interval(sure: Sequence[float], right: Sequence[bool], bins: int
     dice, rows = np.random.default_rng(0), np.arange(len(sure))
     gaps = np.zeros((len(sure), bins))
     # A bin's share of the error is the sum of its rows' gaps, over all rows.
-    gaps[rows, [min(bins - 1, int(confidence * bins)) for confidence in sure]] = np.subtract(sure, right, dtype=float)
+    gaps[rows, [_bin(confidence, bins) for confidence in sure]] = np.subtract(sure, right, dtype=float)
     errors = [
         np.abs(np.bincount(dice.choice(rows, len(rows)), minlength=len(rows)) @ gaps).sum() / len(rows) for _ in range(draws)
     ]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 CURVE = "curve.jsonl"
 TIMINGS = "timings.jsonl"
+Row = TypeVar("Row")
 
 
 class Timing(BaseModel):
@@ -27,6 +29,12 @@ class Timing(BaseModel):
     samples: int = 0
     tokens: int = 0
     peak_rss_bytes: int = 0
+
+    def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows; each that is taken is a sample."""
+        for row in rows:
+            self.samples += 1
+            yield row
 
 
 @contextmanager

@@ -141,6 +141,7 @@ def test_from_finished_conversations_to_published_adapters_without_a_server(tmp_
     numbers = json.loads((plan.work / "report.json").read_text())
     assert {"share", "base", "low", "high", "p"} <= numbers["selection_first_turn"].keys()
     spent = {one.step: one for one in read_timings(plan.work / TIMINGS)}
+    assert spent["dataset"].samples == len(asked_in_full()) + 1
     for job in jobs(plan):
         lengths = [len(row.ids) for row in job.rows]
         assert (spent[f"train {job.alias}"].samples, spent[f"train {job.alias}"].tokens) == (len(lengths), sum(lengths))
@@ -154,6 +155,7 @@ def test_a_step_that_was_cut_off_between_its_files_makes_the_missing_one(
 
     async def write(toolset: str, toolsets_dir: Path, files: dict[Path, Path], tick: Tick) -> None:
         made.append([target.name for target in files.values()])
+        tick(1, 2)
         first = next(iter(files.values()))
         write_rows(first, talks())
         if len(made) == 1:
@@ -167,6 +169,8 @@ def test_a_step_that_was_cut_off_between_its_files_makes_the_missing_one(
         prepare(cut, silent)
     prepare(cut, silent)
     assert made == [["heldout_trajectories.jsonl", "trajectories.jsonl"], ["trajectories.jsonl"]]
+    spent = {one.step: one.samples for one in read_timings(work / TIMINGS)}
+    assert spent == {"queries": 3 + 2, "trajectories": 1 + 1, "dataset": len(talks()) + 1}
 
 
 def test_what_did_not_happen_as_planned_is_counted_with_the_drops(plan: Plan, tmp_path: Path) -> None:

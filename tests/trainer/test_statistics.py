@@ -37,7 +37,7 @@ def test_calibration_is_the_gap_between_confidence_and_success() -> None:
 def test_the_interval_of_the_calibration_narrows_with_the_rows() -> None:
     low, high = calibration_interval([0.9] * 1000, [True] * 500 + [False] * 500)
     assert low < 0.4 < high
-    # Two and a half standard errors of a share of a half among 1,000.
+    # The interval of a share of a half among 1,000.
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / 1000**0.5, rel=0.15)
     few_low, few_high = calibration_interval([0.9] * 10, [True] * 5 + [False] * 5)
     assert few_high - few_low > 5 * (high - low)
