@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from services.shared.contracts.prompts import PromptRenderer
 from tests.deployment import Deployment, running_deployment
 from tests.fakes import toy_renderer
+
+# How long an example takes, or is in the making, says more about what else the machine does than about the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def fuzzed(strategy: st.SearchStrategy[schemathesis.Case], url: str) -> int:
     """How many requests of an operation were sent; none where nothing can be wrong about one."""
     asked = 0
 
-    @settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+    @settings(max_examples=CASES, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
     @given(strategy)
     def ask(case: schemathesis.Case) -> None:
         nonlocal asked

@@ -50,7 +50,7 @@ def test_an_object_that_kubernetes_would_refuse_is_found() -> None:
     assert len(complaints(deployment, "1.35")) == 1
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 @given(values(SCHEMA))
 def test_whatever_the_schema_allows_renders(given: dict[str, Any]) -> None:
     objects, refusal = _attempt(given)

@@ -69,7 +69,7 @@ def test_a_service_listens_where_its_pod_says(service: str) -> None:
     assert read(service).port == ports.get("http") or ports["grpc"]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from([*SETTINGS]).flatmap(lambda name: st.tuples(st.just(name), _config_of(name))))
 def test_a_service_reads_every_config_as_it_was_written(chosen: tuple[str, dict[str, Any]]) -> None:
     service, config = chosen

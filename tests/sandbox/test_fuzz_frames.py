@@ -30,7 +30,7 @@ def test_every_seed_keeps_the_promises(loop: asyncio.AbstractEventLoop, seed: ob
 PIECES = st.sampled_from([file.read_bytes()[1:] for file in FILES]) | st.binary(max_size=40) | st.just(b"\n")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 255), st.lists(st.tuples(PIECES, st.integers(0, 200), st.integers(0, 200)), max_size=8))
 def test_spliced_seeds_keep_the_promises(loop: asyncio.AbstractEventLoop, step: int, parts: list[tuple[bytes, int, int]]) -> None:
     one_input(bytes([step]) + b"".join(piece[start : len(piece) - end] for piece, start, end in parts), loop)

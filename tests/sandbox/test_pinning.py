@@ -63,7 +63,7 @@ def leaves(value: Any, put: Callable[[Any], None]) -> list[tuple[Any, Callable[[
     return found
 
 
-@settings(max_examples=500, deadline=None, database=None)
+@settings(max_examples=500, database=None)
 @given(data=st.data())
 def test_each_single_byte_counts(data: st.DataObject) -> None:
     described = copy.deepcopy(TOOL.described())
@@ -98,7 +98,7 @@ def shuffled(value: Any, order: Callable[[list[Any]], list[Any]]) -> Any:
     return [shuffled(below, order) for below in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100, database=None)
 @given(data=st.data())
 def test_the_order_of_keys_does_not_count(data: st.DataObject) -> None:
     again = changed(shuffled(TOOL.described(), lambda keys: data.draw(st.permutations(keys))))

@@ -164,7 +164,7 @@ async def _result(task: asyncio.Task[Any]) -> Any:
 
 
 TestCalls = Calls.TestCase
-TestCalls.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+TestCalls.settings = settings(max_examples=40, stateful_step_count=15)
 
 
 class Hands:

@@ -50,7 +50,7 @@ def brute_force(engine: ToyEngine, request: SelectionRequest) -> dict[str, float
     return {label: math.exp(w - largest) / norm for label, w in weights.items()}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.from_regex(r"(read|file|list)[a-z_]{0,4}", fullmatch=True), min_size=1, max_size=12, unique=True),
     st.integers(3, 128),

@@ -69,7 +69,7 @@ def by_token(y: torch.Tensor, x: torch.Tensor, weights: Module, ids: list[int], 
 batches = st.lists(st.tuples(st.sampled_from([0, 7, 9]), st.sampled_from([1, 1, 2, 5, 17, 40])), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     batches,
     st.lists(st.sampled_from([1, 5, 16]), min_size=1, max_size=4),
