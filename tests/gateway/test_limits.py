@@ -223,7 +223,7 @@ async def test_a_valkey_that_hangs_or_is_gone_holds_nobody_up_and_limits_count_a
             began = time.monotonic()
             assert all([await passes(limits, caller) for _ in range(50)])
             # One request waits for its deadline, the others find the store resting.
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
             assert len(failures) == 50
             server.thaw()
             server.stop()

@@ -98,7 +98,7 @@ async def test_silence_beyond_the_timeout_is_a_missed_deadline():
     error = await failure(silent, timeout_s=0.2)
     assert type(error) is DeadlineExceeded
     assert error.message == "engine did not answer /v1/models in time"
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 async def test_a_peer_that_hangs_up_without_an_answer_is_unavailable():
