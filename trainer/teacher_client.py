@@ -28,6 +28,7 @@ _Read = TypeVar("_Read")
 # What no later attempt can mend: a wrong key, a wrong address, a model that is not there.
 _FOR_GOOD = (401, 403, 404)
 _AGAIN = (408, 409, 425, 429)
+_MAX_REPLY_BYTES = 16 * 1024 * 1024
 
 
 class TeacherSettings(BaseSettings):
@@ -241,13 +242,12 @@ class Teacher:
             await self._sleep(self._pace.delay(time.monotonic()))
             self.usage.requests += 1
             try:
-                async with asyncio.timeout(self.settings.timeout_s):
-                    response = await self._client.post("/chat/completions", json=body)
+                response, text = await self._post(body)
             except (httpx.RequestError, TimeoutError) as error:
                 await self._after_failure(attempt, f"{type(error).__name__} {error}".strip(), 0.0)
                 continue
             if response.status_code in _FOR_GOOD or response.has_redirect_location:
-                said = response.headers.get("location") or response.text
+                said = response.headers.get("location") or text.decode(errors="replace")
                 raise TeacherDown(f"{self._where} answers {response.status_code}: {said:.200}; see the settings of the teacher")
             if response.status_code >= 500 or response.status_code in _AGAIN:
                 wait = retry_after(response.headers.get("retry-after", ""), time.time())
@@ -255,15 +255,28 @@ class Teacher:
                 continue
             if response.is_error:
                 # This request is wrong, such as one that is too long; the next one may not be.
-                self._failed(f"status {response.status_code}: {response.text:.200}")
+                self._failed(f"status {response.status_code}: {text.decode(errors='replace'):.200}")
                 return None
             self._failures = 0
-            return self._counted(response)
+            return self._counted(text)
         return None
 
-    def _counted(self, response: httpx.Response) -> JsonObject:
+    async def _post(self, body: JsonObject) -> tuple[httpx.Response, bytes]:
+        """What came back, and its text, read within the deadline and the bound on its size."""
+        text = bytearray()
+        async with (
+            asyncio.timeout(self.settings.timeout_s),
+            self._client.stream("POST", "/chat/completions", json=body) as response,
+        ):
+            async for part in response.aiter_bytes():
+                text += part
+                if len(text) > _MAX_REPLY_BYTES:
+                    raise httpx.RemoteProtocolError(f"its reply is larger than {_MAX_REPLY_BYTES} bytes")
+        return response, bytes(text)
+
+    def _counted(self, text: bytes) -> JsonObject:
         try:
-            reply = response.json()
+            reply = json.loads(text)
             usage = reply.get("usage") or {}
             prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
             self.usage.prompt_tokens += prompt

@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from services.shared.contracts.tools import JsonObject, sha256_of
@@ -60,6 +60,12 @@ class HostileTeacher:
         self.seen[fault] += 1
         if fault == "hang":
             await self._over.wait()
+        elif fault == "endless":
+            writer.write(b"HTTP/1.1 200 X\r\nconnection: close\r\n\r\n")
+            with suppress(ConnectionError):
+                while not self._over.is_set():
+                    writer.write(b" " * 2**20)
+                    await writer.drain()
         elif fault != "close":
             self.answered[key] += fault == ""
             writer.write(self._reply(body, fault))

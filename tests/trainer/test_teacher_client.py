@@ -30,7 +30,7 @@ async def teaching(server: HostileTeacher, cache: Path, slept: list[float], **se
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    given = TeacherSettings(base_url=server.url, model="m", timeout_s=1.0, **{"backoff_s": 1.0, "attempts": 10, **settings})
+    given = TeacherSettings(base_url=server.url, model="m", **{"timeout_s": 1.0, "backoff_s": 1.0, "attempts": 10, **settings})
     async with Teacher(given, cache, sleep) as teacher:
         yield teacher
 
@@ -145,6 +145,16 @@ async def test_a_reply_that_cannot_be_read_costs_one_request(tmp_path: Path, rep
         at_once(reply, teacher)
         assert await teacher.ask(bodies(1)[0], content) is None
         assert teacher.usage.skipped == 1
+
+
+async def test_a_reply_without_end_is_given_up_by_its_size(tmp_path: Path) -> None:
+    async with (
+        HostileTeacher(faults={"endless": 1.0}).serving() as server,
+        teaching(server, tmp_path / "c", [], attempts=2, stop_after=2, timeout_s=60.0) as teacher,
+    ):
+        with pytest.raises(TeacherDown, match=r"last with RemoteProtocolError its reply is larger than 16777216 bytes"):
+            await teacher.ask(bodies(1)[0], content)
+        assert server.asked.total() == 2
 
 
 async def test_an_address_that_leads_elsewhere_is_a_setting_to_mend(tmp_path: Path) -> None:
