@@ -12,11 +12,12 @@ for extra in local dev; do
     --no-emit-package torch --output-file "deploy/requirements/$extra.txt"
 done
 
-# One list per container image (deploy/images/*.Dockerfile). Python 3.12 is what the official vLLM image has.
+# One list per container image (deploy/images/*.Dockerfile), with the versions that the tests run on. Python 3.12 is what the official
+# vLLM image has.
 image() {
   local name="$1" python="$2"
   shift 2
-  .venv/bin/uv pip compile "$@" --quiet --upgrade \
+  .venv/bin/uv pip compile "$@" --quiet --upgrade --constraint deploy/requirements/dev.txt \
     --python-version "$python" --python-platform x86_64-manylinux_2_28 --override deploy/requirements/overrides.txt \
     --generate-hashes --no-annotate --custom-compile-command "make lock" "${torch_source[@]}" \
     --no-emit-package torch --output-file "deploy/requirements/images/$name.txt"

@@ -13,7 +13,8 @@ from deploy.images.system_sbom import bill, debian_components, python_components
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "deploy" / "images").glob("*.Dockerfile"))
-LISTS = sorted((ROOT / "deploy" / "requirements" / "images").glob("*.txt"))
+DEV = ROOT / "deploy" / "requirements" / "dev.txt"
+LISTS = sorted((DEV.parent / "images").glob("*.txt"))
 
 
 def stages_of(file: Path) -> list[str]:
@@ -23,6 +24,10 @@ def stages_of(file: Path) -> list[str]:
 
 def final_stages_of(file: Path) -> list[str]:
     return [stage for stage in stages_of(file) if "build" not in stage.splitlines()[0]]
+
+
+def pins(file: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", file.read_text(), re.M))
 
 
 def test_there_is_one_dockerfile_per_kind() -> None:
@@ -60,6 +65,13 @@ def test_every_package_has_a_hash_and_no_list_names_an_index(file: Path) -> None
     assert entries
     assert all("--hash=sha256:" in entry for entry in entries)
     assert "://" not in text
+
+
+@pytest.mark.parametrize("file", [*LISTS, DEV.with_name("local.txt")], ids=lambda file: file.stem)
+def test_what_runs_is_what_is_tested(file: Path) -> None:
+    tested, installed = pins(DEV), pins(file)
+    assert installed
+    assert {name: version for name, version in installed.items() if tested.get(name, version) != version} == {}
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
