@@ -96,4 +96,6 @@ def _duration(seconds: float) -> timedelta:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # Line and end in one write: steps at once would come between the two.
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

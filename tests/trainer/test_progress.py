@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from trainer import progress as shown
@@ -77,3 +79,16 @@ def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert "━" in written
     assert "120/120" in written
     assert "done in" not in written
+
+
+def test_steps_at_once_do_not_write_into_each_others_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Log(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    written: list[str] = []
+    monkeypatch.setattr("sys.stderr", Log())
+    with shown.progress(Clock()) as bar, bar("select"):
+        pass
+    assert written == ["select: begins\n", "select: done in 0:00:00\n"]
