@@ -206,7 +206,13 @@ async def test_wrong_arguments_never_reach_a_server(client: SandboxClient, argum
 
 
 async def test_nothing_is_left_behind(service: tuple[Sandbox, SandboxClient], call: Call) -> None:
+    def only_the_pools() -> bool:
+        try:
+            sandboxes = {child.pid for child in psutil.Process().children() if child.name() == "bwrap"}
+        except psutil.NoSuchProcess:
+            return False
+        return sandboxes == set(server_pids(service))
+
     await call("echo", "one")
-    await eventually(lambda: all(server.is_sound for server in service[0].pool.servers()), within_s=2)
-    sandboxes = {child.pid for child in psutil.Process().children() if child.name() == "bwrap"}
-    assert sandboxes == set(server_pids(service))
+    # A server leaves the pool before it has ended.
+    await eventually(only_the_pools, within_s=5)

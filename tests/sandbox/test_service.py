@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,15 +19,11 @@ import pytest
 
 from services.shared.clients.sandbox import SandboxClient
 from services.shared.contracts.execution import ToolCallSpec
+from tests.valkey import free_port
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
